@@ -1,0 +1,47 @@
+"""What Dagster's UI shows of a materialisation: counts, columns, a preview without addresses."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from dunning_pipeline.tables import Table
+
+PREVIEW_ROWS = 10
+_ADDRESS = re.compile(r"([^\s@|\"<>(),;]?)[^\s@|\"<>(),;]*@")
+_PHONE = re.compile(r"\+\d{4,12}(\d{2})\b")
+
+Metadata = Mapping[str, Any]
+
+
+def masked(text: str) -> str:
+    """`text` with e-mail addresses and telephone numbers made unreadable: `j***@shop.test`, `+***42`."""
+    return _PHONE.sub(r"+***\1", _ADDRESS.sub(r"\1***@", text))
+
+
+def preview(frame: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """The first rows as a table, addresses masked."""
+    shown = frame.head(PREVIEW_ROWS).astype(object).where(frame.head(PREVIEW_ROWS).notna(), "")
+    lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + " --- |" * shown.shape[1]]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in shown.to_numpy()]
+    return dg.MetadataValue.md(masked("\n".join(lines)))
+
+
+def counts(values: pd.Series) -> dg.MarkdownMetadataValue:
+    """How often each value occurs, as a table, the most frequent first."""
+    counted = values.value_counts().rename("rows").reset_index()
+    return preview(counted)
+
+
+def column_schema(table: Table) -> dg.TableSchemaMetadataValue:
+    """The declared columns with types and meanings."""
+    columns = [dg.TableColumn(column.name, column.kind.sql, column.meaning) for column in table.columns]
+    return dg.MetadataValue.table_schema(dg.TableSchema(columns))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, pd.Timestamp):
+        return value.date().isoformat() if value == value.normalize() and value.tz is None else str(value)
+    return " ".join(str(value).split()).replace("|", "\\|")[:120]

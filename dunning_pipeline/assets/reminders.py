@@ -1,0 +1,109 @@
+"""`dunning/reminders`: today's batch with its frozen bodies. Any other day is only decided, never made into a batch."""
+
+import dagster as dg
+import pandas as pd
+from dagster import ResourceParam
+
+from dunning_pipeline import sql
+from dunning_pipeline.assets.metadata import column_schema, counts, preview
+from dunning_pipeline.assets.receivables import fetch_days
+from dunning_pipeline.assets.source import asset_key
+from dunning_pipeline.outbox import Batch, Outbox
+from dunning_pipeline.partitions import Days
+from dunning_pipeline.policy import Policy
+from dunning_pipeline.resources.warehouse import Warehouse, fetch
+from dunning_pipeline.rules.decisions import STREAM, usable_identifiers
+from dunning_pipeline.rules.receivables import chaseable_invoices
+from dunning_pipeline.rules.reminders import reminder_events
+from dunning_pipeline.runs import batch_is_live
+from dunning_pipeline.settings import Settings
+from dunning_pipeline.tables import (
+    BALANCES,
+    CUSTOMERS,
+    DECISIONS,
+    INVOICES,
+    OPEN_INVOICES,
+    REMINDERS,
+    SENT_HISTORY,
+)
+
+
+def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """The asset that freezes today's batch. Its `batch_id` is the id of the run."""
+
+    @dg.asset(
+        key=asset_key(REMINDERS),
+        group_name="dunning",
+        description=f"{REMINDERS.meaning} Made for today only: no other day is ever sent.",
+        kinds={"duckdb", "pandas"},
+        deps=[asset_key(table) for table in (DECISIONS, OPEN_INVOICES, CUSTOMERS, INVOICES)],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={"dagster/column_schema": column_schema(REMINDERS)},
+    )
+    def reminders(
+        context: dg.AssetExecutionContext,
+        warehouse: ResourceParam[Warehouse],
+        settings: ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        days, today = Days.of(context), settings.today()
+        if days != Days(today, today):
+            note = f"no batch is made of {days}: only today ({today}) is ever sent"
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0, "note": note})
+        warehouse.longest_hold()
+        decisions, frozen = build_reminders(warehouse, settings, days)
+        live = batch_is_live(settings.policy, context.job_name, context.run_tags)
+        batch = Batch(
+            context.run_id, STREAM, today, size=len(frozen), live=live, state="planned" if live else "dry_run"
+        )
+        Outbox(warehouse, STREAM).freeze(batch, frozen, decisions, settings.policy, settings.clock())
+        held = warehouse.longest_hold()
+        warehouse.publish()
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(frozen),
+                "batch_id": context.run_id,
+                "live": live,
+                "by_action": counts(frozen["action"]),
+                "preview": preview(frozen.drop(columns=["body", "order_id"])),
+                "longest_lock_seconds": held,
+            }
+        )
+
+    return reminders
+
+
+def build_reminders(warehouse: Warehouse, settings: Settings, days: Days) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The decisions of a day, and its reminders with the exact event of each (RULES 7)."""
+    window = {"first": days.first, "last": days.last}
+    with warehouse.transaction() as connection:
+        decisions = fetch_days(connection, DECISIONS, days)
+        open_invoices = fetch_days(connection, OPEN_INVOICES, days)
+        balances = fetch_days(connection, BALANCES, days)
+        customers = fetch(connection, sql.load("owing_customers"), window)
+        pay_urls = fetch(connection, sql.load("pay_urls"), window)
+    remind = decisions[decisions["decision"] == "remind"]
+    listed = chaseable_invoices(open_invoices, balances).merge(pay_urls, on="invoice_key", validate="1:1")
+    listed = listed[listed["customer_key"].isin(remind["customer_key"])]
+    bodies = reminder_events(
+        remind, listed, _people(customers, settings.policy), settings.policy, days.first, settings.clock()
+    )
+    columns = ["reminder_id", "customer_id", "carrying_invoice_id", "workflow", "action", "occurrence"]
+    order_id = pd.Series(None, remind.index, dtype="str")
+    return decisions, remind[columns].assign(order_id=order_id, body=bodies)
+
+
+def _people(customers: pd.DataFrame, policy: Policy) -> pd.DataFrame:
+    return customers[["customer_key", "name", "language"]].join(usable_identifiers(customers, policy))
+
+
+def sent_history_spec() -> dg.AssetSpec:
+    """`dunning/sent_history` is drawn, but no materialisation or backfill can send: only the send jobs write it."""
+    return dg.AssetSpec(
+        asset_key(SENT_HISTORY),
+        group_name="dunning",
+        description=f"{SENT_HISTORY.meaning} Written by the job send_reminders, which a sensor starts.",
+        kinds={"duckdb"},
+        deps=[asset_key(REMINDERS)],
+        metadata={"dagster/column_schema": column_schema(SENT_HISTORY)},
+    )

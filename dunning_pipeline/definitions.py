@@ -1,0 +1,55 @@
+"""Assembly only: what Dagster loads. `defs` is made from the environment, `build_defs` from what is handed in."""
+
+import warnings
+from collections.abc import Mapping
+
+import dagster as dg
+
+from dunning_pipeline.assets.decisions import DECISIONS_DERIVATION
+from dunning_pipeline.assets.derived import derived_asset
+from dunning_pipeline.assets.receivables import CARRYING_INVOICES_DERIVATION, OPEN_INVOICES_DERIVATION
+from dunning_pipeline.assets.reminders import build_reminders_asset, sent_history_spec
+from dunning_pipeline.assets.source import build_source_assets
+from dunning_pipeline.jobs import daily_job, send_job
+from dunning_pipeline.partitions import daily_partitions
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.schedules import daily_schedule
+from dunning_pipeline.sensors import send_reminders_sensor
+from dunning_pipeline.settings import Settings, load_settings
+
+# Single-run backfills are marked beta by Dagster; the warning would be printed at every start, for every asset.
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_policy.*")
+
+
+def build_defs(settings: Settings, resources: Mapping[str, object] | None = None) -> dg.Definitions:
+    """All assets, jobs, schedules and sensors.
+
+    A wrong policy still gives definitions: the sensors skip and the jobs fail with the policy's errors.
+
+    Args:
+        settings: policy, clock, home and environment.
+        resources: stand-ins for the real ones by name (`warehouse`, `settings`).
+    """
+    policy = settings.policy_or_none
+    partitions = daily_partitions(policy)
+    derivations = (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION, DECISIONS_DERIVATION)
+    return dg.Definitions(
+        assets=[
+            *build_source_assets(policy),
+            *(derived_asset(derivation, partitions) for derivation in derivations),
+            build_reminders_asset(partitions),
+            sent_history_spec(),
+        ],
+        jobs=[daily_job(partitions), send_job],
+        schedules=[daily_schedule(policy)],
+        sensors=[send_reminders_sensor],
+        resources={
+            "warehouse": Warehouse(settings.warehouse_path),
+            "settings": settings,
+            **(resources or {}),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs(load_settings())

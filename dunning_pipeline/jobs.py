@@ -1,0 +1,103 @@
+"""Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch that it left."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster import ResourceParam
+
+from dunning_pipeline.assets.source import asset_key
+from dunning_pipeline.errors import DunningError
+from dunning_pipeline.outbox import Outbox
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.rules.decisions import STREAM
+from dunning_pipeline.runs import BATCH_TAG, DAILY_JOB, SEND_JOB
+from dunning_pipeline.sending import Report, send_batch
+from dunning_pipeline.settings import Settings
+from dunning_pipeline.tables import SENT_HISTORY
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+MOST_RUNTIME_SECONDS = 4 * 60 * 60
+
+
+def daily_job(partitions: dg.PartitionsDefinition) -> "UnresolvedAssetJobDefinition":
+    """Everything from the sources to today's batch. It sends nothing."""
+    return dg.define_asset_job(
+        DAILY_JOB,
+        selection=dg.AssetSelection.all(),
+        partitions_def=partitions,
+        description="Pulls every source, derives the decisions of a day and, for today, freezes the batch.",
+        tags={"dagster/max_runtime": str(MOST_RUNTIME_SECONDS)},
+    )
+
+
+class SendConfig(dg.Config):
+    """What to send: a batch id, or nothing for the newest live batch."""
+
+    batch_id: str | None = None
+
+
+@dg.op(name="send", description="Sends a batch to Klaviyo and appends what came of it to dunning.sent_history.")
+def send_op(
+    context: dg.OpExecutionContext,
+    config: SendConfig,
+    warehouse: ResourceParam[Warehouse],
+    settings: ResourceParam[Settings],
+) -> None:
+    """Sends, and logs a materialisation of `dunning/sent_history` that the sensor reads."""
+    warehouse.longest_hold()
+    try:
+        report = send_batch(config.batch_id, Outbox(warehouse, STREAM), settings)
+    except DunningError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    held = warehouse.longest_hold()
+    warehouse.publish()
+    context.log_event(
+        dg.AssetMaterialization(
+            asset_key(SENT_HISTORY),
+            description=summary(report),
+            metadata={
+                "batch_id": report.batch.batch_id,
+                "as_of": report.batch.as_of.isoformat(),
+                "size": report.batch.size,
+                "already": report.already,
+                **report.outcomes,
+                "left": report.left,
+                "unresolved": report.unresolved,
+                "requests": report.requests,
+                "longest_lock_seconds": held,
+            },
+        )
+    )
+    if report.error is not None:
+        raise dg.Failure(f"{summary(report)}; {report.error}", allow_retries=False)
+
+
+def summary(report: Report) -> str:
+    """What became of a batch, in a sentence."""
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in sorted(report.outcomes.items()))
+    return (
+        f"batch of {report.batch.as_of} with {report.batch.size} reminders: {outcomes or 'nothing to send'}, "
+        f"{report.already} done before, {report.left} left"
+    )
+
+
+@dg.job(
+    name=SEND_JOB,
+    description="Sends the newest live batch of today. Started by send_reminders_sensor when sending.live is true.",
+    tags={"dagster/max_runtime": str(MOST_RUNTIME_SECONDS)},
+)
+def send_job() -> None:
+    """One op: sending is an act, not a table."""
+    send_op()
+
+
+def send_run_config(batch_id: str) -> dict[str, object]:
+    """Run config that sends one batch."""
+    return {"ops": {"send": {"config": {"batch_id": batch_id}}}}
+
+
+def send_tags(batch_id: str) -> dict[str, str]:
+    """Tags by which the sensor finds the sends of a batch."""
+    return {BATCH_TAG: batch_id}

@@ -1,0 +1,230 @@
+"""The DuckDB file: one writer at a time, short flat transactions, declared tables, a published copy for readers.
+
+Which rows are written, and why, is decided elsewhere. Nothing slow (HTTP, a source's stream, pandas) belongs
+inside a transaction, because the lock is held for as long as it is open.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pandera.errors
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from dunning_pipeline.errors import InvalidRows, WarehouseError
+from dunning_pipeline.tables import ALL_TABLES, Table
+
+SCHEMA_VERSION = 1
+"""Raised whenever a declared table gains a column or MIGRATIONS gains an entry."""
+
+MIGRATIONS: dict[int, str] = {}
+"""SQL that leads to a version where adding the declared tables and columns does not suffice."""
+
+
+@dataclass
+class Warehouse:
+    """The warehouse file at `path`, guarded by a lock on `path` + `.lock`.
+
+    The operating system frees the lock of a killed process, so a killed run never blocks the next one.
+    `lock_timeout` is in seconds.
+    """
+
+    path: Path
+    lock_timeout: float = 60.0
+    _longest_hold: float = field(default=0.0, init=False, repr=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yields a connection inside one transaction: committed at the end, rolled back on any exception.
+
+        The lock is not re-entrant, so transactions cannot be nested.
+
+        Raises:
+            WarehouseError: the lock was not to be had within `lock_timeout`, the file was written by newer
+                software, or DuckDB cannot open it.
+        """
+        with self._locked(), self._connection() as connection:
+            connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    def fetch(self, query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:
+        """The rows of `query`: dates as datetime64, money as int64, text as str, never floats for money."""
+        with self.transaction() as connection:
+            return fetch(connection, query, parameters)
+
+    def replace_days(self, table: Table, frame: pd.DataFrame, first: date, last: date) -> int:
+        """Replaces the rows of `table` with `first <= as_of <= last` by `frame`, at once or not at all.
+
+        Raises:
+            InvalidRows: `frame` breaks the declaration of `table`; nothing is written.
+        """
+        rows = declared_rows(table, frame)
+        with self.transaction() as connection:
+            replace_days(connection, table, rows, first, last)
+        return int(rows.num_rows)
+
+    def append(self, table: Table, frame: pd.DataFrame) -> int:
+        """Adds the rows of `frame` to `table`, all or none. Raises InvalidRows like `replace_days`."""
+        rows = declared_rows(table, frame)
+        with self.transaction() as connection:
+            append(connection, table, rows)
+        return int(rows.num_rows)
+
+    def publish(self) -> Path:
+        """Puts a copy of the file under `published/` for readers, who never meet a half-written one."""
+        target = self.path.parent / "published" / self.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        with self._locked():
+            with self._connection() as connection:
+                connection.execute("checkpoint")
+            shutil.copyfile(self.path, partial)
+        with partial.open("rb") as copied:
+            os.fsync(copied.fileno())
+        partial.chmod(0o600)
+        partial.replace(target)
+        return target
+
+    def longest_hold(self) -> float:
+        """Seconds for which the lock was held at most since the last call of this method."""
+        longest, self._longest_hold = self._longest_hold, 0.0
+        return longest
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout)
+        try:
+            lock.acquire()
+        except Timeout as timeout:
+            message = (
+                f"the warehouse {self.path} has been in use by another process for {self.lock_timeout:g} s; "
+                "try again when it is done"
+            )
+            raise WarehouseError(message) from timeout
+        taken = time.monotonic()
+        try:
+            yield
+        finally:
+            lock.release()
+            self._longest_hold = max(self._longest_hold, time.monotonic() - taken)
+
+    @contextmanager
+    def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            connection = duckdb.connect(self.path)
+        except duckdb.Error as error:
+            raise WarehouseError(f"the warehouse {self.path} cannot be opened: {error}") from error
+        with connection:
+            connection.execute("set TimeZone = 'UTC'")
+            if _stored_version(connection, self.path) < SCHEMA_VERSION:
+                _migrate(connection)
+                self.path.chmod(0o600)
+            yield connection
+
+
+def fetch(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, object] | None = None
+) -> pd.DataFrame:
+    """Like `Warehouse.fetch`, inside a transaction that is already open."""
+    arrow = connection.sql(query, params=dict(parameters or {})).to_arrow_table()
+    frame: pd.DataFrame = arrow.to_pandas(date_as_object=False, types_mapper=_exact_integers(arrow))
+    return frame
+
+
+def _exact_integers(arrow: pa.Table) -> Callable[[pa.DataType], pd.Int64Dtype | None] | None:
+    """pandas turns int64 with empty values into floats, which lose cents above 2^53; Int64 keeps them."""
+    if any(pa.types.is_int64(column.type) and column.null_count for column in arrow.columns):
+        return {pa.int64(): pd.Int64Dtype()}.get
+    return None
+
+
+def declared_rows(table: Table, frame: pd.DataFrame) -> pa.Table:
+    """`frame` as an Arrow table of exactly the declared columns and types.
+
+    Raises:
+        InvalidRows: a column is missing, a required value is empty, a value is not allowed, a key is double.
+    """
+    try:
+        checked = table.frame_schema.validate(frame, lazy=True)
+        return pa.Table.from_pandas(checked[list(table.column_names)], schema=table.arrow_schema, preserve_index=False)
+    except pandera.errors.SchemaErrors as errors:
+        raise InvalidRows(f"{table.qualified}: {_sentences(errors)}") from errors
+    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+        raise InvalidRows(f"{table.qualified}: {error}") from error
+
+
+def replace_days(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table, first: date, last: date) -> None:
+    """Replaces the rows of `table` with `first <= as_of <= last`, inside an open transaction."""
+    connection.execute(f"delete from {table.qualified} where as_of between ? and ?", [first, last])
+    append(connection, table, rows)
+
+
+def append(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
+    """Adds `rows` to `table` by name, inside an open transaction."""
+    connection.register("new_rows", rows)
+    connection.execute(f"insert into {table.qualified} by name select * from new_rows")
+    connection.unregister("new_rows")
+
+
+def _sentences(errors: pandera.errors.SchemaErrors) -> str:
+    cases = errors.failure_cases[["column", "check", "failure_case"]].drop_duplicates().head(5)
+    return "; ".join(f"{column}: {check} ({case})" for column, check, case in cases.to_numpy())
+
+
+def _stored_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    known = "select count(*) from duckdb_tables() where schema_name = 'dunning' and table_name = 'schema_version'"
+    if not _scalar(connection, known):
+        return 0
+    version = _scalar(connection, "select max(version) from dunning.schema_version")
+    if version > SCHEMA_VERSION:
+        message = (
+            f"the warehouse {path} has schema version {version}, newer than the {SCHEMA_VERSION} "
+            "this software knows; update dunning_pipeline"
+        )
+        raise WarehouseError(message)
+    return version
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    ((value,),) = connection.execute(query).fetchall()
+    return int(value)
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.begin()
+    connection.execute("create schema if not exists source")
+    connection.execute("create schema if not exists dunning")
+    connection.execute("create table if not exists dunning.schema_version (version BIGINT, migrated_at TIMESTAMPTZ)")
+    stored = _scalar(connection, "select coalesce(max(version), 0) from dunning.schema_version")
+    for table in ALL_TABLES:
+        connection.execute(table.ddl())
+        _add_missing_columns(connection, table)
+    for version, statements in sorted(MIGRATIONS.items()):
+        if version > stored:
+            connection.execute(statements)
+    connection.execute("insert into dunning.schema_version values (?, now())", [SCHEMA_VERSION])
+    connection.commit()
+
+
+def _add_missing_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    for column in table.columns:
+        connection.execute(f'alter table {table.qualified} add column if not exists "{column.name}" {column.kind.sql}')
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Names as a list of quoted SQL identifiers."""
+    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)

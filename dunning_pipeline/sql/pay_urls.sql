@@ -1,0 +1,4 @@
+-- Where the open invoices of a window can be paid.
+select invoice_key, pay_url
+from source.invoices
+where invoice_key in (select invoice_key from dunning.open_invoices where as_of between $first and $last)

@@ -1,0 +1,10 @@
+-- Payments known by the last day of a window. Applied payments whose invoice no source has are unapplied
+-- (RULES 1.4); those of an invoice that is only recorded later are left out until it is known.
+select
+    p.customer_key, p.amount_minor, p.paid_on, p.recorded_on,
+    case when i.invoice_id is null then -1 else p.invoice_key end as invoice_key,
+    p.currency::currency_code as currency
+from source.payments as p
+left join source.invoices as i using (invoice_id)
+where p.paid_on <= $last and p.recorded_on <= $last
+    and (i.invoice_id is null or i.recorded_on <= $last)

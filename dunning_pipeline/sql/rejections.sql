@@ -1,0 +1,17 @@
+-- Reminders whose latest outcome is a rejection by Klaviyo, with the identifiers and the policy they were made from.
+with latest as (
+    select reminder_id, arg_max(outcome, (attempted_at, outcome <> 'attempting')) as outcome,
+        arg_max(batch_id, (attempted_at, outcome <> 'attempting')) as batch_id
+    from dunning.sent_history
+    where stream = 'invoice' and outcome not in ('superseded', 'dropped')
+    group by reminder_id
+)
+select
+    latest.reminder_id, batches.policy_hash,
+    json_extract_string(reminders.body, '$.attributes.profile.data.attributes.email') as email,
+    json_extract_string(reminders.body, '$.attributes.profile.data.attributes.phone_number') as phone,
+    json_extract_string(reminders.body, '$.attributes.profile.data.attributes.external_id') as external_id
+from latest
+join dunning.reminders as reminders using (batch_id, reminder_id)
+join dunning.batches as batches using (batch_id)
+where latest.outcome = 'rejected'

@@ -1,0 +1,582 @@
+"""Every table of the warehouse, declared once: columns, types, keys, meaning.
+
+DDL, Arrow schemas, pandera models and the metadata shown in Dagster's UI are made from these declarations.
+No SQL is run and no rule is applied here.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property, partial
+
+import pandas as pd
+import pandera.pandas as pandera
+import pyarrow as pa
+
+
+class Kind(Enum):
+    """The kinds of value a column can hold."""
+
+    TEXT = "text"
+    DATE = "date"
+    INSTANT = "instant"
+    MONEY = "money"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+
+    @property
+    def sql(self) -> str:
+        """The DuckDB type."""
+        return _SQL_TYPES[self]
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type."""
+        return _ARROW_TYPES[self]
+
+
+_SQL_TYPES = {
+    Kind.TEXT: "VARCHAR",
+    Kind.DATE: "DATE",
+    Kind.INSTANT: "TIMESTAMPTZ",
+    Kind.MONEY: "BIGINT",
+    Kind.INTEGER: "BIGINT",
+    Kind.BOOLEAN: "BOOLEAN",
+}
+
+_ARROW_TYPES = {
+    Kind.TEXT: pa.string(),
+    Kind.DATE: pa.date32(),
+    Kind.INSTANT: pa.timestamp("us", tz="UTC"),
+    Kind.MONEY: pa.int64(),
+    Kind.INTEGER: pa.int64(),
+    Kind.BOOLEAN: pa.bool_(),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `incoming` columns are what a source mapping yields; the others are filled by the pipeline.
+
+    Money columns are int64 minor units named `…_minor`; the mapping yields them as `…` in decimals. `default` is
+    an SQL expression over the table's columns that fills the column where it is empty.
+    """
+
+    kind: Kind
+    name: str
+    meaning: str
+    required: bool = False
+    allowed: tuple[str, ...] = ()
+    default: str | None = None
+    incoming: bool = False
+
+    @property
+    def incoming_name(self) -> str:
+        """The name under which a mapping yields this column: `total` for `total_minor`."""
+        return self.name.removesuffix("_minor") if self.kind is Kind.MONEY else self.name
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """A row for which `broken` (SQL over the table's columns) holds is rejected with `reason`."""
+
+    broken: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `schema.name`, its columns in order and the columns that identify a row."""
+
+    schema: str
+    name: str
+    meaning: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    custom_columns: bool = False
+    row_rules: tuple[RowRule, ...] = ()
+
+    @property
+    def qualified(self) -> str:
+        """The name to use in SQL: `dunning.decisions`."""
+        return f"{self.schema}.{self.name}"
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns in declared order."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def incoming(self) -> tuple[Column, ...]:
+        """The columns that a source mapping yields."""
+        return tuple(column for column in self.columns if column.incoming)
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema in which frames are written."""
+        return pa.schema([(column.name, column.kind.arrow) for column in self.columns])
+
+    @cached_property
+    def frame_schema(self) -> pandera.DataFrameSchema:
+        """The pandera schema that frames are checked with before they are written."""
+        return pandera.DataFrameSchema(
+            {
+                column.name: pandera.Column(
+                    dtype=None,
+                    nullable=not column.required,
+                    checks=[pandera.Check.isin(column.allowed)] if column.allowed else [],
+                )
+                for column in self.columns
+            },
+            unique=list(self.key),
+            strict="filter",
+            name=self.qualified,
+        )
+
+    def ddl(self) -> str:
+        """`create table if not exists …` with the declared types."""
+        columns = ", ".join(f'"{column.name}" {column.kind.sql}' for column in self.columns)
+        return f"create table if not exists {self.qualified} ({columns})"
+
+    def empty_frame(self) -> pd.DataFrame:
+        """A frame with the declared columns and no rows."""
+        return self.arrow_schema.empty_table().to_pandas(date_as_object=False)
+
+
+_text = partial(Column, Kind.TEXT)
+_date = partial(Column, Kind.DATE)
+_instant = partial(Column, Kind.INSTANT)
+_money = partial(Column, Kind.MONEY)
+_integer = partial(Column, Kind.INTEGER)
+_boolean = partial(Column, Kind.BOOLEAN)
+
+
+def _incoming(*columns: Column) -> tuple[Column, ...]:
+    return tuple(replace(column, incoming=True) for column in columns)
+
+
+_SOURCE = _text("source", "name of the source in the policy, or `manual`", required=True)
+_CUSTOMER_KEY = _integer("customer_key", "integer stand-in for customer_id; rules join on it", required=True)
+_INVOICE_KEY = _integer("invoice_key", "integer stand-in for invoice_id; rules join on it", required=True)
+_INVOICE_KEY_OPTIONAL = _integer("invoice_key", "integer stand-in for invoice_id; empty without an invoice")
+_AS_OF = _date("as_of", "the day the row was derived for", required=True)
+_LEVEL = _text("level", "customer or invoice", required=True, allowed=("customer", "invoice"))
+
+CUSTOMERS = Table(
+    "source",
+    "customers",
+    "Who is billed, and where they can be reached.",
+    ("customer_id",),
+    _incoming(
+        _text("customer_id", "id in the billing system", required=True),
+        _text("name", "name to address the customer by"),
+        _text("email", "e-mail address"),
+        _text("phone", "telephone number in E.164 form"),
+        _text("external_id", "the customer's external_id in Klaviyo"),
+        _text("country", "ISO 3166 country code"),
+        _text("language", "language for display texts, e.g. `de` or `fr_CA`"),
+        _text("currency", "ISO 4217 code the customer is usually billed in"),
+        _text("tags", "JSON list or comma-separated"),
+        _instant("created_at", "when the customer was created"),
+        _instant("updated_at", "when the customer last changed"),
+    )
+    + (_SOURCE, _CUSTOMER_KEY),
+    custom_columns=True,
+)
+
+INVOICES = Table(
+    "source",
+    "invoices",
+    "What was billed; amounts in minor units of the currency.",
+    ("invoice_id",),
+    _incoming(
+        _text("invoice_id", "id in the billing system", required=True),
+        _text("customer_id", "who owes it", required=True),
+        _text("number", "the number printed on it; invoice_id when empty"),
+        _date("issued_on", "date of issue", required=True),
+        _date("due_on", "date due; the issue date stands in when empty"),
+        _text("currency", "ISO 4217 code", required=True),
+        _money("total_minor", "original total", required=True),
+        _text(
+            "status",
+            "state in the billing system",
+            allowed=("draft", "open", "void", "written_off"),
+            default="'open'",
+        ),
+        _date("recorded_on", "day it became known; issued_on when empty", default="issued_on"),
+        _date("voided_on", "day it was voided"),
+        _date("written_off_on", "day it was written off"),
+        _date("disputed_on", "day the customer disputed it"),
+        _date("dispute_resolved_on", "day the dispute ended"),
+        _text("pay_url", "where it can be paid"),
+        _instant("updated_at", "when it last changed"),
+    )
+    + (
+        _date("missing_since", "day from which a source that lists all open invoices no longer showed it"),
+        _SOURCE,
+        _CUSTOMER_KEY,
+        _INVOICE_KEY,
+    ),
+)
+
+PAYMENTS = Table(
+    "source",
+    "payments",
+    "Money received, credited or returned; refunds and chargebacks are negative.",
+    ("payment_id",),
+    _incoming(
+        _text("payment_id", "id in the billing system", required=True),
+        _text("customer_id", "who paid", required=True),
+        _text("invoice_id", "what it was applied to; empty: unapplied"),
+        _text(
+            "kind",
+            "payment, credit_note, refund or chargeback",
+            allowed=("payment", "credit_note", "refund", "chargeback"),
+            default="'payment'",
+        ),
+        _text("currency", "ISO 4217 code", required=True),
+        _money("amount_minor", "amount, negative for refunds and chargebacks", required=True),
+        _date("paid_on", "value date", required=True),
+        _date("recorded_on", "day it became known; paid_on when empty", default="paid_on"),
+        _instant("updated_at", "when it last changed"),
+    )
+    + (_SOURCE, _CUSTOMER_KEY, _INVOICE_KEY_OPTIONAL),
+    row_rules=(
+        RowRule("kind in ('refund', 'chargeback') and amount_minor > 0", "refunds and chargebacks are negative"),
+    ),
+)
+
+PAUSES = Table(
+    "source",
+    "pauses",
+    "Nobody is reminded from paused_from up to the day before paused_until.",
+    ("pause_id",),
+    _incoming(
+        _text("pause_id", "id of the pause", required=True),
+        _text("scope", "what is paused", required=True, allowed=("organisation", "customer", "invoice")),
+        _text("customer_id", "who is paused"),
+        _text("invoice_id", "which invoice is paused"),
+        _date("paused_from", "first day", required=True),
+        _date("paused_until", "day on which work resumes; empty: for ever"),
+        _date("recorded_on", "day it became known; paused_from when empty", default="paused_from"),
+    )
+    + (
+        _SOURCE,
+        _integer("customer_key", "integer stand-in for customer_id"),
+        _INVOICE_KEY_OPTIONAL,
+    ),
+    row_rules=(
+        RowRule("scope = 'customer' and customer_id is null", "a pause of a customer needs a customer_id"),
+        RowRule("scope = 'invoice' and invoice_id is null", "a pause of an invoice needs an invoice_id"),
+        RowRule("paused_until <= paused_from", "paused_until must be later than paused_from"),
+    ),
+)
+
+PROMISES = Table(
+    "source",
+    "promises",
+    "Promises to pay; what they cover is paused up to and including pay_by.",
+    ("promise_id",),
+    _incoming(
+        _text("promise_id", "id of the promise", required=True),
+        _text("customer_id", "who promised", required=True),
+        _text("invoice_id", "what was promised; empty: everything"),
+        _date("promised_on", "day of the promise", required=True),
+        _date("pay_by", "last day the promise can be kept", required=True),
+        _boolean("pauses", "whether reminders stop meanwhile", default="true"),
+        _date("withdrawn_on", "day it was withdrawn"),
+        _date("recorded_on", "day it became known; promised_on when empty", default="promised_on"),
+    )
+    + (_SOURCE, _CUSTOMER_KEY, _INVOICE_KEY_OPTIONAL),
+    row_rules=(RowRule("pay_by < promised_on", "pay_by must not be before promised_on"),),
+)
+
+ASSIGNMENTS = Table(
+    "source",
+    "assignments",
+    "Workflows assigned to customers by name, from a day on.",
+    ("assignment_id",),
+    _incoming(
+        _text("assignment_id", "id of the assignment", required=True),
+        _text("customer_id", "who is assigned", required=True),
+        _text("invoice_id", "which invoice is assigned; empty: the customer"),
+        _text("workflow", "name of a workflow, or `unassigned`", required=True),
+        _date("assigned_from", "first day", required=True),
+        _date("assigned_until", "day on which it ends; empty: for ever"),
+        _date("recorded_on", "day it became known; assigned_from when empty", default="assigned_from"),
+    )
+    + (_SOURCE, _CUSTOMER_KEY, _INVOICE_KEY_OPTIONAL),
+)
+
+CONTACTS = Table(
+    "source",
+    "contacts",
+    "Contacts made outside this pipeline: a call, a letter, history of another system.",
+    ("contact_id",),
+    _incoming(
+        _text("contact_id", "id of the contact", required=True),
+        _text("customer_id", "who was contacted", required=True),
+        _date("contacted_on", "day of the contact", required=True),
+        _text("invoice_id", "which invoice it was about"),
+        _text("workflow", "the workflow whose action it executes"),
+        _text("action", "the action it executes"),
+        _text("channel", "call, letter, e-mail …"),
+        _date("recorded_on", "day it became known; contacted_on when empty", default="contacted_on"),
+    )
+    + (_SOURCE, _CUSTOMER_KEY, _INVOICE_KEY_OPTIONAL),
+)
+
+CUSTOMER_KEYS = Table(
+    "source",
+    "customer_keys",
+    "Integer keys of customer ids, given once and never reused.",
+    ("customer_id",),
+    (_text("customer_id", "id in the billing system", required=True), _CUSTOMER_KEY),
+)
+
+INVOICE_KEYS = Table(
+    "source",
+    "invoice_keys",
+    "Integer keys of invoice ids, given once and never reused.",
+    ("invoice_id",),
+    (_text("invoice_id", "id in the billing system", required=True), _INVOICE_KEY),
+)
+
+REJECTED_ROWS = Table(
+    "source",
+    "rejected_rows",
+    "Rows of the newest pull that could not be taken over, each with its reason.",
+    (),
+    (
+        _SOURCE,
+        _text("table", "the source table they were meant for", required=True),
+        _text("row", "the row as JSON, as it came", required=True),
+        _text("reason", "why it was rejected", required=True),
+        _text("run_id", "the run that pulled it", required=True),
+        _instant("pulled_at", "when it was pulled", required=True),
+    ),
+)
+
+OPEN_INVOICES = Table(
+    "dunning",
+    "open_invoices",
+    "Unpaid invoices of a day that count (RULES 1.1 to 1.3), paused ones included.",
+    ("as_of", "invoice_id"),
+    (
+        _AS_OF,
+        _text("customer_id", "who owes it", required=True),
+        _text("invoice_id", "the invoice", required=True),
+        _text("number", "the number printed on it", required=True),
+        _date("issued_on", "date of issue", required=True),
+        _date("due_on", "date due, or the issue date", required=True),
+        _text("currency", "ISO 4217 code", required=True),
+        _money("total_minor", "original total", required=True),
+        _money("open_minor", "open balance on the day", required=True),
+        _integer("days_overdue", "days since the due date; 0 up to it", required=True),
+        _boolean("paused", "whether a pause or a promise keeps it out", required=True),
+        _text("paused_by", "what keeps it out", allowed=("pause", "promise")),
+        _boolean("broken_promise", "whether the promise that covered it was broken (RULES 6.2)", required=True),
+        _CUSTOMER_KEY,
+        _INVOICE_KEY,
+    ),
+)
+
+BALANCES = Table(
+    "dunning",
+    "balances",
+    "What a customer owes per currency with an unpaid invoice on a day (RULES 1.4, 6.3).",
+    ("as_of", "customer_id", "currency"),
+    (
+        _AS_OF,
+        _text("customer_id", "who owes", required=True),
+        _text("currency", "ISO 4217 code", required=True),
+        _money("net_minor", "open balances of all counting invoices less unapplied payments", required=True),
+        _money("unpaid_minor", "open balances of unpaid, unpaused invoices", required=True),
+        _boolean("net_positive", "whether something can be chased: net > 0 and an unpaused invoice", required=True),
+        _boolean("chaseable", "net_positive, and the minimum amount is reached", required=True),
+        _boolean("unclear", "only vanished invoices are left (RULES 1.1)", required=True),
+        _CUSTOMER_KEY,
+    ),
+)
+
+CARRYING_INVOICES = Table(
+    "dunning",
+    "carrying_invoices",
+    "The invoice whose due date times a customer's reminders on a day (RULES 2).",
+    ("as_of", "customer_id", "level", "invoice_id"),
+    (
+        _AS_OF,
+        _text("customer_id", "who owes it", required=True),
+        _LEVEL,
+        _text("invoice_id", "the carrying invoice", required=True),
+        _date("due_on", "its due date, or issue date", required=True),
+        _text("currency", "ISO 4217 code", required=True),
+        _money("total_minor", "original total", required=True),
+        _money("open_minor", "open balance on the day", required=True),
+        _CUSTOMER_KEY,
+        _INVOICE_KEY,
+    ),
+)
+
+REASONS = (
+    "source_unclear",
+    "no_workflow",
+    "empty_workflow",
+    "organisation_paused",
+    "customer_paused",
+    "promise_to_pay",
+    "net_balance_not_positive",
+    "below_minimum_amount",
+    "no_contact_address",
+    "workflow_completed",
+    "waiting_for_trigger",
+    "minimum_contact_delay",
+    "non_working_day",
+    "rejected",
+)
+
+_DECISION_COLUMNS = (
+    _AS_OF,
+    _text("customer_id", "whom the decision is about", required=True),
+    _LEVEL,
+    _text("carrying_invoice_id", "the carrying invoice; empty when none carries"),
+    _text("workflow", "the workflow in force; empty when none"),
+    _text("assigned_by", "`default` or `assignment:<id>`"),
+    _text("action", "the next action; empty when the workflow is completed"),
+    _integer("action_position", "its place in the ladder, from 1"),
+    _integer("occurrence", "how often the action comes up for this invoice, from 1"),
+    _date("trigger_on", "day from which the action is reached"),
+    _date("last_contact_on", "day of the latest contact before this decision"),
+    _date("next_due_on", "day on which the action will be due if nothing changes"),
+    _text("decision", "remind or skip", required=True, allowed=("remind", "skip")),
+    _text("reason", "why not; empty for remind", allowed=REASONS),
+    _text("reminder_id", "id of the reminder; Klaviyo's unique_id"),
+    _CUSTOMER_KEY,
+    _integer("invoice_key", "integer stand-in for carrying_invoice_id"),
+)
+
+DECISIONS = Table(
+    "dunning",
+    "decisions",
+    "Who is reminded on a day, and why everybody else who owes is not (RULES 3 to 6).",
+    ("as_of", "customer_id", "level", "carrying_invoice_id"),
+    _DECISION_COLUMNS,
+)
+
+_REMINDER_IDENTITY = (
+    _text("reminder_id", "UUIDv5; Klaviyo's unique_id (RULES 7.2)", required=True),
+    _text("stream", "invoice or order", required=True, allowed=("invoice", "order")),
+    _text("batch_id", "the run that decided it", required=True),
+    _text("customer_id", "who is reminded"),
+    _text("carrying_invoice_id", "the invoice that timed it"),
+    _text("order_id", "the order, on the order side"),
+    _text("workflow", "the workflow"),
+    _text("action", "the action"),
+    _integer("occurrence", "repetition of the action, from 1", required=True),
+)
+
+REMINDERS = Table(
+    "dunning",
+    "reminders",
+    "Reminders of a batch with the exact body that is sent. Append-only.",
+    ("batch_id", "reminder_id"),
+    (
+        *_REMINDER_IDENTITY,
+        _AS_OF,
+        _text("metric", "name of the Klaviyo metric", required=True),
+        _text("body", "the frozen event as JSON: one entry of a bulk request", required=True),
+        _instant("planned_at", "when it was frozen", required=True),
+    ),
+)
+
+OUTCOMES = (
+    "attempting",
+    "accepted",
+    "rejected",
+    "unknown",
+    "not_delivered",
+    "superseded",
+    "dropped",
+)
+
+SENT_HISTORY = Table(
+    "dunning",
+    "sent_history",
+    "What was tried and what came of it. Append-only; the only table that cannot be derived again.",
+    ("reminder_id", "attempt", "outcome"),
+    (
+        *_REMINDER_IDENTITY,
+        _integer("attempt", "number of the attempt over all batches, from 1", required=True),
+        _text(
+            "outcome",
+            "what came of it; `attempting` is written before each call",
+            required=True,
+            allowed=OUTCOMES,
+        ),
+        _integer("http_status", "status of Klaviyo's answer"),
+        _text("error_code", "Klaviyo's error code"),
+        _text("error_detail", "Klaviyo's error in words"),
+        _instant("attempted_at", "when the request left", required=True),
+        _date("contact_on", "that day in the organisation's time zone", required=True),
+    ),
+)
+
+BATCHES = Table(
+    "dunning",
+    "batches",
+    "Every batch of reminders; only the newest live one of a stream is ever sent.",
+    ("batch_id",),
+    (
+        _text("batch_id", "id of the run that made it", required=True),
+        _text("stream", "invoice or order", required=True, allowed=("invoice", "order")),
+        _AS_OF,
+        _text("run_id", "the Dagster run", required=True),
+        _integer("size", "number of reminders", required=True),
+        _boolean("live", "whether it may be sent", required=True),
+        _text(
+            "state",
+            "how far it is",
+            required=True,
+            allowed=("dry_run", "planned", "sending", "sent", "superseded"),
+        ),
+        _text("policy_hash", "hash of the policy text it was decided by", required=True),
+        _instant("created_at", "when it was frozen", required=True),
+    ),
+)
+
+BATCH_DECISIONS = Table(
+    "dunning",
+    "batch_decisions",
+    "The decisions of each live batch as they were made. Append-only.",
+    ("batch_id", "customer_id", "level", "carrying_invoice_id"),
+    (_text("batch_id", "the batch", required=True), *_DECISION_COLUMNS),
+)
+
+POLICIES = Table(
+    "dunning",
+    "policies",
+    "Each policy text that a batch was decided by.",
+    ("policy_hash",),
+    (
+        _text("policy_hash", "sha256 of the text", required=True),
+        _text("text", "the policy file as it was", required=True),
+        _instant("first_used_at", "when a batch first used it", required=True),
+    ),
+)
+
+SOURCE_TABLES = (CUSTOMERS, INVOICES, PAYMENTS, PAUSES, PROMISES, ASSIGNMENTS, CONTACTS)
+
+ALL_TABLES = (
+    *SOURCE_TABLES,
+    CUSTOMER_KEYS,
+    INVOICE_KEYS,
+    REJECTED_ROWS,
+    OPEN_INVOICES,
+    BALANCES,
+    CARRYING_INVOICES,
+    DECISIONS,
+    REMINDERS,
+    SENT_HISTORY,
+    BATCHES,
+    BATCH_DECISIONS,
+    POLICIES,
+)
