@@ -1,0 +1,93 @@
+"""What tests hand in: a clock that moves when told, settings over a temporary home, jobs run in process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from dunning_pipeline.definitions import build_defs
+from dunning_pipeline.jobs import send_run_config, send_tags
+from dunning_pipeline.policy import parse_policy
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.runs import DAILY_JOB, SEND_JOB
+from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY
+from dunning_pipeline.sensors import decide_send, gather_send_view
+from dunning_pipeline.settings import Settings
+
+SHARED = Path(__file__).parents[2] / "shared"
+"""Reference material and real data beside the project; tests that need it skip aloud where it is missing."""
+
+
+@dataclass
+class MovingClock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move_to(self, day: date, at: time = time(8, 30), zone: str = "Europe/Paris") -> None:
+        self.now = datetime.combine(day, at, ZoneInfo(zone)).astimezone(UTC)
+
+    def advance(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+def settings_at(
+    home: Path, policy: str, clock: MovingClock, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Settings over `home`, where the policy text is written as dunning.yaml and relative file paths start."""
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "dunning.yaml"
+    file.write_text(policy, encoding="utf-8")
+    return Settings(
+        loaded=parse_policy(policy, str(file)),
+        policy_file=file,
+        home=home,
+        clock=clock,
+        environment={"KLAVIYO_API_KEY": DEFAULT_KEY, **(environment or {})},
+    )
+
+
+@dataclass
+class Pipeline:
+    """The definitions over some settings with a Dagster instance: runs jobs in process, as Dagster would."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.settings.warehouse_path)
+
+    def daily(self, day: date | None = None, **options: object) -> dg.ExecuteInProcessResult:
+        """Runs daily_dunning for a day, by default today."""
+        day = day or self.settings.today()
+        job = build_defs(self.settings).resolve_job_def(DAILY_JOB)
+        return job.execute_in_process(instance=self.instance, partition_key=day.isoformat(), **options)  # type: ignore[arg-type]
+
+    def ask_sensor(self) -> dg.RunRequest | dg.SkipReason:
+        """What the send sensor says now."""
+        return decide_send(gather_send_view(self.instance, self.settings))
+
+    def send(self, batch_id: str, **options: object) -> dg.ExecuteInProcessResult:
+        """Runs send_reminders for a batch, tagged as the sensor tags it."""
+        job = build_defs(self.settings).resolve_job_def(SEND_JOB)
+        return job.execute_in_process(
+            instance=self.instance,
+            run_config=send_run_config(batch_id),
+            tags=send_tags(batch_id),
+            **options,  # type: ignore[arg-type]
+        )
+
+    def send_if_asked(self) -> dg.ExecuteInProcessResult | str:
+        """Does what the daemon would do: asks the sensor and runs what it asks for, or returns why not."""
+        answer = self.ask_sensor()
+        if isinstance(answer, dg.SkipReason):
+            return str(answer.skip_message)
+        batch_id = answer.run_config["ops"]["send"]["config"]["batch_id"]
+        return self.send(batch_id)
