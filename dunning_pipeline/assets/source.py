@@ -10,10 +10,10 @@ import dagster as dg
 from dagster import ResourceParam
 
 from dunning_pipeline.assets.metadata import column_schema, counts, preview
-from dunning_pipeline.policy import FileSource, Policy, SqlSource
 from dunning_pipeline.policy import Mapping as TableMapping
+from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.loading import Loader
-from dunning_pipeline.resources.readers import reader_of
+from dunning_pipeline.resources.readers import pulled_sources, reader_of
 from dunning_pipeline.resources.staging import Staged, stage
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.settings import Settings
@@ -25,13 +25,8 @@ STALE_SECONDS = 24 * 60 * 60
 
 def build_source_assets(policy: Policy | None) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset for each source table that the policy feeds; the others are drawn, but nothing pulls them."""
-    fed = {name for source in _pulled(policy).values() for name in source.tables} if policy else set()
+    fed = {name for source in pulled_sources(policy).values() for name in source.tables} if policy else set()
     return [_pulled_asset(table) if table.name in fed else _unfed(table) for table in SOURCE_TABLES]
-
-
-def _pulled(policy: Policy) -> dict[str, SqlSource | FileSource]:
-    """The sources of the kinds that can be pulled, by name."""
-    return {name: source for name, source in policy.sources.items() if isinstance(source, SqlSource | FileSource)}
 
 
 def _unfed(table: Table) -> dg.AssetSpec:
@@ -97,7 +92,7 @@ def pull_table(settings: Settings, table: Table, folder: Path) -> Sequence[Stage
         SourceError: a source cannot be read as the policy says. Nothing has been written to the warehouse.
     """
     staged = []
-    for name, source in _pulled(settings.policy).items():
+    for name, source in pulled_sources(settings.policy).items():
         tables: dict[str, TableMapping] = {str(fed): mapping for fed, mapping in source.tables.items()}
         if table.name in tables:
             raw = folder / f"{name}.parquet"

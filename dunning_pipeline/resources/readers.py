@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from dunning_pipeline.policy import FileSource, SqlSource, resolve_secret
+from dunning_pipeline.policy import FileSource, Policy, SqlSource, resolve_secret
 from dunning_pipeline.resources.files import FileSourceReader
 from dunning_pipeline.resources.sql_source import SqlSourceReader
 from dunning_pipeline.settings import Settings
@@ -28,3 +28,8 @@ def reader_of(name: str, source: SqlSource | FileSource, settings: Settings) -> 
             return SqlSourceReader(name, resolve_secret(source.url, settings.environment))
         case FileSource():
             return FileSourceReader(name, settings.policy_file.resolve().parent, settings.environment)
+
+
+def pulled_sources(policy: Policy) -> dict[str, SqlSource | FileSource]:
+    """The sources of the kinds that can be pulled, by name."""
+    return {name: source for name, source in policy.sources.items() if isinstance(source, SqlSource | FileSource)}

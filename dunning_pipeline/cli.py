@@ -1,0 +1,132 @@
+"""The `dunning` command: reads arguments, calls the pipeline, prints. Nothing is decided here.
+
+Exit codes: 0 success, 1 something is wrong with the data or a service, 2 wrong usage or a wrong policy.
+"""
+
+import sys
+import time
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dunning_pipeline.errors import DunningError, SendingRefused
+from dunning_pipeline.policy import MissingVariable, PolicyError
+from dunning_pipeline.settings import load_settings
+
+app = typer.Typer(
+    help="Reminds customers of what they owe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DEFAULT_SANDBOX_PORT = 8765
+_MARKS = {"wrong": "[red]wrong[/red]", "note": "[yellow]note[/yellow] ", "fine": "[green]fine[/green] "}
+
+
+@app.command()
+def demo() -> None:
+    """Run the main job on sample data against a Klaviyo sandbox on this machine; nobody real is contacted."""
+    from dunning_pipeline.sandbox.demo import run_demo  # noqa: PLC0415 (starts fast without the demo's imports)
+
+    run_demo(load_settings(), out)
+
+
+@app.command()
+def check() -> None:
+    """Say everything that is wrong with the policy, the sources and the Klaviyo key. Changes nothing."""
+    from dunning_pipeline.preflight import check as findings  # noqa: PLC0415
+
+    wrong = 0
+    for finding in findings(load_settings()):
+        wrong += finding.level == "wrong"
+        (err if finding.level == "wrong" else out).print(f"{_MARKS[finding.level]} ", end="")
+        (err if finding.level == "wrong" else out).print(finding.sentence, markup=False)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    as_of: Annotated[str | None, typer.Option(help="The day to decide, e.g. 2026-11-22; today by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make a batch that can never be sent.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Send today's batch; needs sending.live: true.")] = False,
+) -> None:
+    """Pull the sources and decide a day, in one process, as the daily job does."""
+    from dunning_pipeline.jobs import send_run_config  # noqa: PLC0415
+    from dunning_pipeline.local_run import dagster_instance, run_daily, run_send  # noqa: PLC0415
+    from dunning_pipeline.reports import day_report, sent_counts  # noqa: PLC0415
+    from dunning_pipeline.resources.warehouse import Warehouse  # noqa: PLC0415
+    from dunning_pipeline.runs import DRY_RUN, SEND, STARTED_BY_HAND_TAG  # noqa: PLC0415
+    from dunning_pipeline.sending import may_send  # noqa: PLC0415
+    from dunning_pipeline.terminal import print_counts, print_day  # noqa: PLC0415
+
+    settings = load_settings()
+    day = _day(as_of) if as_of else settings.today()
+    if send and dry_run:
+        raise typer.BadParameter("--send and --dry-run exclude each other", param_hint="--send")
+    if send and (refusal := may_send(settings)):
+        raise SendingRefused(refusal)
+    if send and day != settings.today():
+        raise typer.BadParameter(
+            f"only today ({settings.today()}) is ever sent, not {day}; leave out --send to decide another day",
+            param_hint="--send",
+        )
+    warehouse = Warehouse(settings.warehouse_path)
+    with dagster_instance(settings.home) as instance:
+        with err.status(f"pulling and deciding {day}"):
+            batch_id = run_daily(settings, instance, day, {STARTED_BY_HAND_TAG: SEND if send else DRY_RUN})
+        print_day(day_report(warehouse, day), out)
+        if send:
+            with err.status("sending"):
+                run_send(settings, instance, send_run_config(batch_id))
+            print_counts("Sent to Klaviyo", "outcome", "reminders", sent_counts(warehouse, batch_id), out)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free one.")] = (
+        DEFAULT_SANDBOX_PORT
+    ),
+) -> None:
+    """Serve a stand-in for Klaviyo on this machine, with a page that shows what it receives."""
+    from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running  # noqa: PLC0415
+
+    try:
+        with running(KlaviyoAccount(), port) as url:
+            out.print(f"Klaviyo sandbox at {url} (open it in a browser). Use it with", highlight=False)
+            out.print(f"  export KLAVIYO_URL={url} KLAVIYO_API_KEY={DEFAULT_KEY}")
+            out.print("Stop it with Ctrl-C.")
+            while True:
+                time.sleep(3600)
+    except OSError as error:
+        raise DunningError(f"the sandbox cannot listen on port {port}: {error.strerror}") from None
+    except KeyboardInterrupt:
+        out.print("stopped")
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no date of the form 2026-11-22", param_hint="--as-of") from None
+
+
+def main() -> None:
+    """Entry point: errors become sentences on stderr, never tracebacks."""
+    try:
+        app()
+    except (PolicyError, MissingVariable) as error:
+        err.print(str(error), markup=False)
+        sys.exit(2)
+    except DunningError as error:
+        err.print(str(error), markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Runs the jobs in this process against the Dagster instance in DUNNING_HOME/dagster, for the command line."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from dunning_pipeline.definitions import build_defs
+from dunning_pipeline.errors import DunningError
+from dunning_pipeline.jobs import send_tags
+from dunning_pipeline.runs import DAILY_JOB, SEND_JOB
+from dunning_pipeline.settings import Settings
+
+INSTANCE_SETTINGS = Path(__file__).with_name("dagster.yaml")
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@contextmanager
+def dagster_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance in `home`/dagster, made with this project's settings on first use."""
+    folder = home.resolve() / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "dagster.yaml").exists():
+        shutil.copyfile(INSTANCE_SETTINGS, folder / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance
+
+
+def run_daily(settings: Settings, instance: dg.DagsterInstance, day: date, tags: dict[str, str]) -> str:
+    """Runs daily_dunning for a day and returns the run's id, which is the batch's.
+
+    Raises:
+        DunningError: what went wrong, as a sentence.
+    """
+    if not settings.policy.organisation.first_day <= day <= settings.today():
+        first = settings.policy.organisation.first_day
+        raise DunningError(f"{day} cannot be derived; allowed: from {first} (organisation.first_day) to today")
+    job = build_defs(settings).resolve_job_def(DAILY_JOB)
+    result = job.execute_in_process(instance=instance, partition_key=day.isoformat(), tags=tags, run_config=_QUIET)
+    return result.run_id
+
+
+def run_send(settings: Settings, instance: dg.DagsterInstance, run_config: Mapping[str, Any]) -> None:
+    """Runs send_reminders as a run request says. Raises DunningError with what was left unsent and why."""
+    job = build_defs(settings).resolve_job_def(SEND_JOB)
+    batch_id = run_config["ops"]["send"]["config"]["batch_id"]
+    try:
+        job.execute_in_process(instance=instance, run_config={**_QUIET, **run_config}, tags=send_tags(batch_id))
+    except dg.Failure as failure:
+        raise DunningError(failure.description or "sending failed") from None

@@ -1,0 +1,123 @@
+"""`dunning demo`: the real jobs, sensor and sender on sample data, against a Klaviyo sandbox in this process.
+
+In a home of its own, never in the user's: DUNNING_HOME/demo, which starts afresh on another day.
+"""
+
+import json
+import shutil
+import time
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+
+from dunning_pipeline.local_run import dagster_instance, run_daily, run_send
+from dunning_pipeline.policy import parse_policy
+from dunning_pipeline.reports import day_report, frozen_events, sent_counts
+from dunning_pipeline.resources.clock import today
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running
+from dunning_pipeline.sandbox.sample_data import SAMPLE_POLICY, write_billing_database
+from dunning_pipeline.sensors import send_reminders_sensor
+from dunning_pipeline.settings import Settings
+from dunning_pipeline.terminal import print_counts, print_day
+
+SHOWN_REMINDERS = 3
+DEMO_SANDBOX_URL = "http://127.0.0.1:8765"
+"""Where `dunning sandbox` listens by default: what a UI opened on the demo would send to."""
+
+
+def run_demo(outer: Settings, out: Console) -> None:
+    """Runs the daily job for today, asks the send sensor, runs what it asks for, and prints what happened.
+
+    Args:
+        outer: gives the clock and DUNNING_HOME; its policy is not used.
+        out: where to print.
+    """
+    started = time.monotonic()
+    policy = parse_policy(SAMPLE_POLICY, "the demo's policy")
+    day = today(outer.clock, policy.organisation.zone)
+    home = _prepared_home(outer.home.resolve() / "demo", day)
+    account = KlaviyoAccount(clock=outer.clock)
+    with running(account) as url:
+        settings = Settings(
+            loaded=policy,
+            policy_file=home / "dunning.yaml",
+            home=home,
+            clock=outer.clock,
+            environment={**_environment(home), "KLAVIYO_URL": url},
+        )
+        out.print(f"[bold]Demo for {day}[/bold], a Klaviyo sandbox at {url}, everything in {home}\n")
+        with dagster_instance(home) as instance:
+            batch_id = run_daily(settings, instance, day, {})
+            _print_decisions(settings, batch_id, day, out)
+            _send(settings, instance, batch_id, out)
+    _print_received(account, out)
+    _print_where_to_look(settings, out)
+    out.print(f"\nDone in {time.monotonic() - started:.0f} s.")
+
+
+def _prepared_home(home: Path, day: date) -> Path:
+    """The demo's home with the sample business of the day; yesterday's makes way."""
+    marker = home / "sample_day"
+    if home.exists() and (not marker.exists() or marker.read_text() != day.isoformat()):
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    marker.write_text(day.isoformat())
+    write_billing_database(_billing_database(home), day)
+    (home / "dunning.yaml").write_text(SAMPLE_POLICY, encoding="utf-8")
+    lines = {**_environment(home), "DUNNING_HOME": str(home), "DUNNING_POLICY": str(home / "dunning.yaml")}
+    (home / "environment").write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))
+    return home
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        "BILLING_DATABASE_URL": f"sqlite:///{_billing_database(home)}",
+        "KLAVIYO_API_KEY": DEFAULT_KEY,
+        "KLAVIYO_URL": DEMO_SANDBOX_URL,
+    }
+
+
+def _billing_database(home: Path) -> Path:
+    return home / "billing.sqlite"
+
+
+def _print_decisions(settings: Settings, batch_id: str, day: date, out: Console) -> None:
+    warehouse = Warehouse(settings.warehouse_path)
+    print_day(day_report(warehouse, day), out)
+    out.print(f"\n[bold]{SHOWN_REMINDERS} of the reminders, as Klaviyo gets them[/bold]")
+    for event in frozen_events(warehouse, batch_id, SHOWN_REMINDERS):
+        out.print_json(json.dumps(event))
+
+
+def _send(settings: Settings, instance: dg.DagsterInstance, batch_id: str, out: Console) -> None:
+    """What the daemon does: evaluate the sensor, run the job that it asks for."""
+    context = dg.build_sensor_context(instance=instance, resources={"settings": settings})
+    tick = send_reminders_sensor.evaluate_tick(context)
+    if not tick.run_requests:
+        out.print(f"\nThe send sensor asks for nothing: {tick.skip_message}")
+        return
+    (request,) = tick.run_requests
+    out.print(f"\nThe send sensor asks for a run of send_reminders, with run key {request.run_key}.")
+    run_send(settings, instance, request.run_config)
+    counts = sent_counts(Warehouse(settings.warehouse_path), batch_id)
+    if counts:
+        print_counts("Outcomes of sending", "outcome", "reminders", counts, out)
+    else:
+        out.print("Nothing was sent: Klaviyo accepted every reminder of today in an earlier run.")
+
+
+def _print_received(account: KlaviyoAccount, out: Console) -> None:
+    requests = sum(request.method == "POST" for request in account.requests)
+    out.print(f"The sandbox received {len(account.events)} events; requests: {requests}.")
+
+
+def _print_where_to_look(settings: Settings, out: Console) -> None:
+    published = settings.home / "published" / settings.warehouse_path.name
+    out.print("\n[bold]Where to look[/bold]")
+    out.print(f"  warehouse            {settings.warehouse_path}")
+    out.print(f"  a copy for readers   {published}")
+    out.print("  Dagster's UI on it   make dev DEMO=1")
+    out.print("  run it again         nobody is reminded twice on a day")
