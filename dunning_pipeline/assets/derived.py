@@ -59,11 +59,7 @@ def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -
     ) -> dg.MaterializeResult:
         days = Days.of(context)
         warehouse.longest_hold()
-        frames = derivation.derive(warehouse, settings.policy, days)
-        rows = {table: declared_rows(table, frames[table.name]) for table in derivation.tables}
-        with warehouse.transaction() as connection:
-            for table in derivation.tables:
-                replace_days(connection, table, rows[table], days.first, days.last)
+        frames = derive_and_replace(derivation, warehouse, settings.policy, days)
         frame = frames[main.name]
         _add_figures_per_day(context, asset_key(main), frame, days)
         return dg.MaterializeResult(
@@ -77,6 +73,20 @@ def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -
         )
 
     return derive
+
+
+def derive_and_replace(derivation: Derivation, warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
+    """Derives the window, checks every row, and replaces the window in all tables in one transaction.
+
+    Raises:
+        InvalidRows: a derived row breaks the declaration of its table; nothing is written.
+    """
+    frames = derivation.derive(warehouse, policy, days)
+    rows = {table: declared_rows(table, frames[table.name]) for table in derivation.tables}
+    with warehouse.transaction() as connection:
+        for table in derivation.tables:
+            replace_days(connection, table, rows[table], days.first, days.last)
+    return frames
 
 
 def _add_figures_per_day(context: dg.AssetExecutionContext, key: dg.AssetKey, frame: pd.DataFrame, days: Days) -> None:

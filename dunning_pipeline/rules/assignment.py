@@ -36,7 +36,10 @@ def assign_workflows(customer_key: pd.Series, assignments: pd.DataFrame, policy:
     workflow[assigned] = _positions(explicit["workflow"], policy)[rows[assigned]]
     assigned_by = np.full(len(customer_key), "default" if default != NO_WORKFLOW else None, dtype=object)
     assigned_by[assigned] = ("assignment:" + explicit["assignment_id"]).to_numpy(dtype=object)[rows[assigned]]
-    return pd.DataFrame({"workflow": workflow, "assigned_by": pd.Series(assigned_by, dtype="str").to_numpy()})
+    return pd.DataFrame(
+        {"workflow": workflow, "assigned_by": pd.Series(assigned_by, dtype="str").to_numpy()},
+        index=customer_key.index,
+    )
 
 
 def _in_force(assignments: pd.DataFrame, as_of: date) -> pd.DataFrame:

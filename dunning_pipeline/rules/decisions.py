@@ -184,6 +184,8 @@ def _one_per_day(rows: pd.DataFrame, facts: Facts, policy: Policy, as_of: date) 
 
 def _standing_rejections(rows: pd.DataFrame, facts: Facts, policy: Policy) -> pd.DataFrame:
     """Rejections after which neither the policy nor the customer's identifiers changed."""
+    if facts.rejections.empty:
+        return facts.rejections
     now = usable_identifiers(rows, policy).assign(reminder_id=rows["reminder_id"], policy_hash=policy.hash)
     then = facts.rejections[list(now.columns)].astype("str")
     return then.fillna("").merge(now.astype("str").fillna(""), on=list(now.columns), validate="m:1")

@@ -2,9 +2,9 @@
 -- (RULES 1.4); those of an invoice that is only recorded later are left out until it is known.
 select
     p.customer_key, p.amount_minor, p.paid_on, p.recorded_on,
-    case when i.invoice_id is null then -1 else p.invoice_key end as invoice_key,
+    coalesce(i.invoice_key, -1) as invoice_key,
     p.currency::currency_code as currency
 from source.payments as p
-left join source.invoices as i using (invoice_id)
+left join source.invoices as i on i.invoice_key = p.invoice_key
 where p.paid_on <= $last and p.recorded_on <= $last
-    and (i.invoice_id is null or i.recorded_on <= $last)
+    and (i.invoice_key is null or i.recorded_on <= $last)

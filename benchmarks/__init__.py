@@ -1,0 +1,1 @@
+"""Speed, measured on generated ledgers against peers in the same run. Nothing here is a test."""
