@@ -5,11 +5,13 @@ Exit codes: 0 success, 1 something is wrong with the data or a service, 2 wrong 
 
 import sys
 import time
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from dunning_pipeline.errors import DunningError, SendingRefused
 from dunning_pipeline.policy import MissingVariable, PolicyError
@@ -20,12 +22,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DEFAULT_SANDBOX_PORT = 8765
-_MARKS = {"wrong": "[red]wrong[/red]", "note": "[yellow]note[/yellow] ", "fine": "[green]fine[/green] "}
+_MARKS = {"wrong": "[red]wrong[/red]", "note": "[yellow]note[/yellow]", "fine": "[green]fine[/green]"}
 
 
 @app.command()
@@ -44,8 +47,8 @@ def check() -> None:
     wrong = 0
     for finding in findings(load_settings()):
         wrong += finding.level == "wrong"
-        (err if finding.level == "wrong" else out).print(f"{_MARKS[finding.level]} ", end="")
-        (err if finding.level == "wrong" else out).print(finding.sentence, markup=False)
+        console = err if finding.level == "wrong" else out
+        console.print(_MARKS[finding.level], escape(finding.sentence))
     if wrong:
         raise typer.Exit(1)
 
@@ -69,13 +72,13 @@ def run(
     day = _day(as_of) if as_of else settings.today()
     if send and dry_run:
         raise typer.BadParameter("--send and --dry-run exclude each other", param_hint="--send")
-    if send and (refusal := may_send(settings)):
-        raise SendingRefused(refusal)
     if send and day != settings.today():
         raise typer.BadParameter(
             f"only today ({settings.today()}) is ever sent, not {day}; leave out --send to decide another day",
             param_hint="--send",
         )
+    if send and (refusal := may_send(settings)):
+        raise SendingRefused(refusal)
     warehouse = Warehouse(settings.warehouse_path)
     with dagster_instance(settings.home) as instance:
         with err.status(f"pulling and deciding {day}"):
@@ -116,10 +119,14 @@ def _day(text: str) -> date:
         raise typer.BadParameter(f"'{text}' is no date of the form 2026-11-22", param_hint="--as-of") from None
 
 
-def main() -> None:
-    """Entry point: errors become sentences on stderr, never tracebacks."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: errors become sentences on stderr, never tracebacks.
+
+    Args:
+        arguments: the words after `dunning`; those of the process by default.
+    """
     try:
-        app()
+        app(arguments, prog_name="dunning")
     except (PolicyError, MissingVariable) as error:
         err.print(str(error), markup=False)
         sys.exit(2)

@@ -10,6 +10,8 @@ import pandas as pd
 from dunning_pipeline.tables import Table
 
 PREVIEW_ROWS = 10
+COUNTED_VALUES = 30
+"""More than there are reasons, so that the counts of decisions add up."""
 _ADDRESS = re.compile(r"([^\s@|\"<>(),;]?)[^\s@|\"<>(),;]*@")
 _PHONE = re.compile(r"\+\d{4,12}(\d{2})\b")
 
@@ -21,9 +23,9 @@ def masked(text: str) -> str:
     return _PHONE.sub(r"+***\1", _ADDRESS.sub(r"\1***@", text))
 
 
-def preview(frame: pd.DataFrame) -> dg.MarkdownMetadataValue:
+def preview(frame: pd.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MarkdownMetadataValue:
     """The first rows as a table, addresses masked."""
-    shown = frame.head(PREVIEW_ROWS).astype(object).where(frame.head(PREVIEW_ROWS).notna(), "")
+    shown = frame.head(rows).astype(object).where(frame.head(rows).notna(), "")
     lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + " --- |" * shown.shape[1]]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in shown.to_numpy()]
     return dg.MetadataValue.md(masked("\n".join(lines)))
@@ -32,7 +34,7 @@ def preview(frame: pd.DataFrame) -> dg.MarkdownMetadataValue:
 def counts(values: pd.Series) -> dg.MarkdownMetadataValue:
     """How often each value occurs, as a table, the most frequent first."""
     counted = values.value_counts().rename("rows").reset_index()
-    return preview(counted)
+    return preview(counted, COUNTED_VALUES)
 
 
 def column_schema(table: Table) -> dg.TableSchemaMetadataValue:

@@ -52,9 +52,9 @@ def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefin
             return dg.MaterializeResult(metadata={"dagster/row_count": 0, "note": note})
         warehouse.longest_hold()
         decisions, frozen = build_reminders(warehouse, settings, days)
-        live = batch_is_live(settings.policy, context.job_name, context.run_tags)
+        live = batch_is_live(settings.policy, context.job_name, context.run.tags)
         batch = Batch(
-            context.run_id, STREAM, today, size=len(frozen), live=live, state="planned" if live else "dry_run"
+            context.run.run_id, STREAM, today, size=len(frozen), live=live, state="planned" if live else "dry_run"
         )
         Outbox(warehouse, STREAM).freeze(batch, frozen, decisions, settings.policy, settings.clock())
         held = warehouse.longest_hold()
@@ -62,7 +62,7 @@ def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefin
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(frozen),
-                "batch_id": context.run_id,
+                "batch_id": context.run.run_id,
                 "live": live,
                 "by_action": counts(frozen["action"]),
                 "preview": preview(frozen.drop(columns=["body", "order_id"])),

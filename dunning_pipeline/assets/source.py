@@ -9,13 +9,13 @@ from pathlib import Path
 import dagster as dg
 from dagster import ResourceParam
 
-from dunning_pipeline.assets.metadata import column_schema, counts, preview
+from dunning_pipeline.assets.metadata import PREVIEW_ROWS, column_schema, counts, preview
 from dunning_pipeline.policy import Mapping as TableMapping
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.loading import Loader
 from dunning_pipeline.resources.readers import pulled_sources, reader_of
 from dunning_pipeline.resources.staging import Staged, stage
-from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import SOURCE_TABLES, Table
 
@@ -59,18 +59,19 @@ def _pulled_asset(table: Table) -> dg.AssetsDefinition:
         warehouse: ResourceParam[Warehouse],
         settings: ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        with staging_folder(settings.home, context.run_id, table) as folder:
+        with staging_folder(settings.home, context.run.run_id, table) as folder:
             staged = pull_table(settings, table, folder)
             warehouse.longest_hold()
-            loader = Loader(warehouse, table, context.run_id, settings.clock())
+            loader = Loader(warehouse, table, context.run.run_id, settings.clock())
             loaded = loader.load(staged, settings.policy.quality.max_rejected)
-        rows = warehouse.fetch(f"select * from {table.qualified} limit 10")
-        rejected = warehouse.fetch(
-            'select reason from source.rejected_rows where "table" = $name', {"name": table.name}
-        )
+        with warehouse.transaction() as connection:
+            total = fetch(connection, f"select count(*) as n from {table.qualified}")["n"].iloc[0]
+            rows = fetch(connection, f"select * from {table.qualified} limit {PREVIEW_ROWS}")
+            reasons = 'select reason from source.rejected_rows where "table" = $name'
+            rejected = fetch(connection, reasons, {"name": table.name})
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": _row_count(warehouse, table),
+                "dagster/row_count": int(total),
                 "pulled": sum(part.pulled for part in staged),
                 "written": loaded.written,
                 "duplicates": sum(part.duplicates for part in staged),
@@ -118,7 +119,3 @@ def staging_folder(home: Path, run_id: str, table: Table) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             folder.parent.rmdir()
-
-
-def _row_count(warehouse: Warehouse, table: Table) -> int:
-    return int(warehouse.fetch(f"select count(*) as n from {table.qualified}")["n"].iloc[0])

@@ -15,8 +15,6 @@ from dunning_pipeline.errors import SourceError
 from dunning_pipeline.policy import TableFile, resolve
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA
 
-UNREADABLE_LINES_KEPT = 1_000
-
 
 @dataclass(frozen=True)
 class FileSourceReader:
@@ -56,14 +54,15 @@ class FileSourceReader:
         names = sorted(glob.glob(pattern, recursive=True))
         if not names:
             raise SourceError(f"source {self.name}: no file matches {pattern}")
-        listed = "[" + ", ".join(f"'{_escaped(name)}'" for name in names) + "]"
         if all(name.endswith((".parquet", ".pq")) for name in names):
+            listed = "[" + ", ".join(f"'{_escaped(name)}'" for name in names) + "]"
             return f"select columns(*)::varchar from read_parquet({listed}, union_by_name = true)"
         delimiter = f", delim = '{_escaped(file.delimiter)}'" if file.delimiter else ""
-        return (
-            f"select * from read_csv({listed}, header = true, all_varchar = true, "
-            f"store_rejects = true, rejects_limit = {UNREADABLE_LINES_KEPT}{delimiter})"
-        )
+        # The quote is given, because a guess from the first lines makes quotes further down a part of the values.
+        # One scan for each file, because DuckDB does not keep unreadable lines where it unites files by name.
+        options = f"header = true, all_varchar = true, quote = '\"', escape = '\"', store_rejects = true{delimiter}"
+        scans = [f"select * from read_csv('{_escaped(name)}', rejects_limit = 0, {options})" for name in names]
+        return " union all by name ".join(scans)
 
     def _pattern(self, file: TableFile) -> str:
         return str(self.base / resolve(file.path, self.environment))
@@ -82,7 +81,7 @@ def _unreadable(connection: duckdb.DuckDBPyConnection) -> pa.Table:
             })::varchar as row,
             'the line cannot be read: ' || string_agg(distinct e.error_type::varchar, ', ') as reason
         from reject_errors as e join reject_scans as s using (scan_id, file_id)
-        group by e.file_id, e.line order by e.file_id, e.line
+        group by e.scan_id, e.file_id, e.line order by e.scan_id, e.file_id, e.line
     """
     return connection.sql(query).to_arrow_table().cast(REJECTS_SCHEMA)
 

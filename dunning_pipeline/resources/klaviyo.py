@@ -23,6 +23,16 @@ MOST_EVENTS = 1_000
 MOST_BYTES = 5 * 1024 * 1024
 MOST_THROTTLED_ATTEMPTS = 5
 
+ACCEPTED = 202
+NEVER_SENT = (
+    requests.ConnectTimeout,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+)
+"""Errors before a request leaves: no connection, a wrong address, a key that fits no header."""
+
 BULK_HEAD = '{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
 BULK_TAIL = "]}}}}"
 _EVENT_POINTER = re.compile(r"/data/attributes/events-bulk-create/data/(\d+)(?:/|$)")
@@ -99,7 +109,10 @@ class Klaviyo:
         Raises:
             KlaviyoError: as its kinds say. After any but OutcomeUnknown nothing was accepted.
         """
-        self._call("POST", "/api/event-bulk-create-jobs", (BULK_HEAD + ",".join(bodies) + BULK_TAIL).encode())
+        body = (BULK_HEAD + ",".join(bodies) + BULK_TAIL).encode()
+        status = self._call("POST", "/api/event-bulk-create-jobs", body).status_code
+        if status != ACCEPTED:
+            raise RequestRefused(f"{self.url} answered {status}, and only {ACCEPTED} means accepted", status)
 
     def account(self) -> str:
         """The name of the account that the key belongs to. Raises KlaviyoError."""
@@ -127,9 +140,14 @@ class Klaviyo:
         }
         try:
             answer = self.session.request(
-                method, self.url.rstrip("/") + path, data=body, headers=headers, timeout=TIMEOUT_SECONDS
+                method,
+                self.url.rstrip("/") + path,
+                data=body,
+                headers=headers,
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,
             )
-        except (requests.ConnectTimeout, requests.exceptions.InvalidURL) as error:
+        except NEVER_SENT as error:
             raise Unreachable(f"Klaviyo at {self.url} cannot be reached: {type(error).__name__}") from None
         except requests.ConnectionError as error:
             if _never_connected(error):
@@ -137,7 +155,7 @@ class Klaviyo:
             raise OutcomeUnknown("Klaviyo's answer was lost: the connection broke") from None
         except requests.RequestException as error:
             raise OutcomeUnknown(f"Klaviyo's answer was lost: {type(error).__name__}") from None
-        if not answer.ok:
+        if not answer.ok or answer.is_redirect:
             raise _error_of(answer)
         return answer
 
@@ -163,7 +181,7 @@ def _error_of(answer: requests.Response) -> KlaviyoError:
         return OutcomeUnknown(message, status, errors)
     if status == 400 and any(error.event is not None for error in errors):
         return InvalidEvents(message, status, errors)
-    if status == 400 and all(error.code == "invalid" for error in errors):
+    if status == 400 and errors and all(error.code == "invalid" for error in errors):
         return InvalidEvents(message, status, errors)
     return RequestRefused(message, status, errors)
 

@@ -3,6 +3,7 @@
 Exact on purpose: NUMERIC and large integers never pass through floats. What the text means is staging.py's.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from dunning_pipeline.policy import TableQuery
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA
 
 BATCH_ROWS = 50_000
-CONNECT_TIMEOUT_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,16 @@ class SqlSourceReader:
             with engine.connect() as connection:
                 streaming = connection.execution_options(yield_per=BATCH_ROWS)
                 result = streaming.execute(_statement(query, engine))
-                yield tuple(result.keys()), result.partitions()
+                columns = tuple(result.keys())
+                for column in columns:
+                    if columns.count(column) > 1:
+                        raise SourceError(f"source {self.name}: the query yields column '{column}' twice")
+                yield columns, result.partitions(BATCH_ROWS)
         except ModuleNotFoundError as error:
             raise SourceError(
                 f"source {self.name}: its database driver is not installed: pip install {error.name}"
             ) from None
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TypeError, ValueError) as error:
             raise SourceError(f"source {self.name}: {self._without_secrets(error)}") from None
 
     def _without_secrets(self, error: Exception) -> str:
@@ -78,7 +82,7 @@ class SqlSourceReader:
 def _statement(query: TableQuery, engine: sa.Engine) -> sa.Executable:
     if query.query:
         # Colons are part of the user's SQL (casts, times), never bind parameters of ours.
-        return sa.text(query.query.replace(":", r"\\:"))
+        return sa.text(query.query.replace(":", r"\:"))
     names = [engine.dialect.identifier_preparer.quote(part) for part in str(query.table).split(".")]
     return sa.text(f"select * from {'.'.join(names)}")
 
@@ -100,6 +104,10 @@ def _boolean(value: bool) -> str:
     return "true" if value else "false"
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _bytes(value: bytes) -> str:
     return bytes(value).decode("utf-8", errors="replace")
 
@@ -112,4 +120,6 @@ _WRITERS: dict[type, Callable[..., str | None]] = {
     bytearray: _bytes,
     memoryview: _bytes,
     float: repr,
+    list: _json,
+    dict: _json,
 }

@@ -71,8 +71,11 @@ def stage(source: str, table: Table, mapping: Mapping, raw: Path, unreadable: pa
             f"create temp table kept as select *, row_number() over (partition by {key} order by {newest}"
             "_position desc) as _rank from typed where reason = ''"
         )
-        names = quoted([*(column.name for column in table.incoming), *custom])
-        connection.execute(f"copy (select {names} from kept where _rank = 1) to {_literal(target)} (format parquet)")
+        names = [column.name for column in table.incoming]
+        names += [f"custom_{number} as {quoted([name])}" for number, name in enumerate(custom)]
+        connection.execute(
+            f"copy (select {', '.join(names)} from kept where _rank = 1) to {_literal(target)} (format parquet)"
+        )
         pulled, duplicates, rounded = _counts(connection)
         return Staged(
             source=source,
@@ -125,24 +128,24 @@ def _custom_columns(source: str, table: Table, mapping: Mapping, found: Sequence
         return ()
     incoming = {column.incoming_name for column in table.incoming}
     custom = tuple(name for name in found if name not in incoming)
-    reserved = sorted(set(custom) & set(table.column_names))
-    if reserved:
-        raise SourceError(
-            f"{source}.{table.name}: column '{reserved[0]}' is filled by the pipeline; give it another name"
-        )
+    for name in custom:
+        if name.lower() in incoming:
+            raise SourceError(f"{source}.{table.name}: column '{name}' must be named '{name.lower()}', or mapped")
+        if name.lower() in table.column_names:
+            raise SourceError(f"{source}.{table.name}: column '{name}' is filled by the pipeline; give it another name")
     return custom
 
 
 def _typing_query(table: Table, mapping: Mapping, expressions: dict[str, str], custom: Sequence[str]) -> str:
-    """SQL that creates `typed`: the incoming columns, the custom ones, `row`, `reason`, `_rounded`, `_position`."""
+    """SQL that creates `typed`: the incoming columns, `custom_0` …, `row`, `reason`, `_rounded`, `_position`."""
     mapped = [column for column in table.incoming if column.name in expressions]
     money = [column for column in mapped if column.kind is Kind.MONEY]
     texts = [f"{expressions[column.name]} as text_{column.name}" for column in mapped]
-    kept = [f"raw.{quoted([name])}" for name in custom]
+    kept = [f"raw.{quoted([name])} as custom_{number}" for number, name in enumerate(custom)]
     exact = [f"{_exact(column, mapping)} as exact_{column.name}" for column in money]
     typed = [f"{_typed(column, mapping, expressions)} as {column.name}" for column in table.incoming]
     noisy = [f"coalesce(exact_{column.name} <> {column.name}, false)" for column in money]
-    results = [*map(_with_default, table.incoming), *(quoted([name]) for name in custom)]
+    results = [*map(_with_default, table.incoming), *(f"custom_{number}" for number in range(len(custom)))]
     return f"""
         create temp table typed as
         with texts as (
@@ -167,8 +170,9 @@ def _with_default(column: Column) -> str:
 
 def _exact(column: Column, mapping: Mapping) -> str:
     """Minor units as a decimal that still shows a wrong fraction; empty for text that is no amount."""
-    factor = "1" if mapping.minor_units else "currencies.factor"
-    return f"try_cast(text_{column.name} as decimal(33, 18)) * {factor}"
+    if mapping.minor_units:
+        return f"try_cast(text_{column.name} as decimal(38, 18))"
+    return f"try_cast(text_{column.name} as decimal(33, 18)) * currencies.factor"
 
 
 def _typed(column: Column, mapping: Mapping, expressions: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 """Raised whenever a declared table gains a column or MIGRATIONS gains an entry."""
 
 MIGRATIONS: dict[int, str] = {}
-"""SQL that leads to a version where adding the declared tables and columns does not suffice."""
+"""SQL that leads an older file to a version, where adding the declared tables and columns does not suffice."""
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Warehouse:
     path: Path
     lock_timeout: float = 60.0
     _longest_hold: float = field(default=0.0, init=False, repr=False)
+    _checked_file: int | None = field(default=None, init=False, repr=False)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -88,13 +89,13 @@ class Warehouse:
         target = self.path.parent / "published" / self.path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
+        partial.touch(mode=0o600)
         with self._locked():
             with self._connection() as connection:
                 connection.execute("checkpoint")
             shutil.copyfile(self.path, partial)
         with partial.open("rb") as copied:
             os.fsync(copied.fileno())
-        partial.chmod(0o600)
         partial.replace(target)
         return target
 
@@ -124,16 +125,26 @@ class Warehouse:
 
     @contextmanager
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not self.path.exists():
+            self._checked_file = None
         try:
             connection = duckdb.connect(self.path)
         except duckdb.Error as error:
             raise WarehouseError(f"the warehouse {self.path} cannot be opened: {error}") from error
         with connection:
             connection.execute("set TimeZone = 'UTC'")
-            if _stored_version(connection, self.path) < SCHEMA_VERSION:
-                _migrate(connection)
-                self.path.chmod(0o600)
+            self._bring_up_to_date(connection)
             yield connection
+
+    def _bring_up_to_date(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Looks at the schema version once for each file that this object meets."""
+        file = self.path.stat().st_ino
+        if file == self._checked_file:
+            return
+        if _stored_version(connection, self.path) < SCHEMA_VERSION:
+            _migrate(connection)
+            self.path.chmod(0o600)
+        self._checked_file = file
 
 
 def fetch(
@@ -159,11 +170,11 @@ def declared_rows(table: Table, frame: pd.DataFrame) -> pa.Table:
         InvalidRows: a column is missing, a required value is empty, a value is not allowed, a key is double.
     """
     try:
-        checked = table.frame_schema.validate(frame, lazy=True)
+        checked = table.frame_schema.validate(frame.reset_index(drop=True), lazy=True)
         return pa.Table.from_pandas(checked[list(table.column_names)], schema=table.arrow_schema, preserve_index=False)
     except pandera.errors.SchemaErrors as errors:
         raise InvalidRows(f"{table.qualified}: {_sentences(errors)}") from errors
-    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+    except (pa.ArrowException, OverflowError, KeyError) as error:
         raise InvalidRows(f"{table.qualified}: {error}") from error
 
 
@@ -209,7 +220,7 @@ def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("create schema if not exists source")
     connection.execute("create schema if not exists dunning")
     connection.execute("create table if not exists dunning.schema_version (version BIGINT, migrated_at TIMESTAMPTZ)")
-    stored = _scalar(connection, "select coalesce(max(version), 0) from dunning.schema_version")
+    stored = _scalar(connection, f"select coalesce(max(version), {SCHEMA_VERSION}) from dunning.schema_version")
     for table in ALL_TABLES:
         connection.execute(table.ddl())
         _add_missing_columns(connection, table)
