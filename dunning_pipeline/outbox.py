@@ -85,7 +85,7 @@ class Outbox:
         """The newest live batch: the only one that may be sent (RULES 9.1)."""
         rows = self.warehouse.fetch(
             "select batch_id, stream, as_of, size, live, state from dunning.batches"
-            " where stream = $stream and live order by created_at desc limit 1",
+            " where stream = $stream and live order by created_at desc, rowid desc limit 1",
             {"stream": self.stream},
         )
         return _batch_of(rows)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -122,27 +122,32 @@ class _Sender:
         listed = pd.Series([bool(allowed & _identifiers(body)) for body in pending["body"]], pending.index, dtype=bool)
         dropped = pending[~listed]
         if len(dropped):
-            self._record(dropped, [Result("dropped", error_detail="not on sending.allow_list")] * len(dropped))
+            results = [Result("dropped", error_detail="not on sending.allow_list")] * len(dropped)
+            self._record(dropped, results, self._now())
         return pending[listed]
 
     def _send_chunk(self, chunk: pd.DataFrame) -> list[pd.DataFrame]:
-        """Attempts a chunk and records what came of it; returns what must be tried again in smaller chunks."""
-        self.outbox.record_attempts(chunk, self.settings.clock(), self.settings.today())
+        """Attempts a chunk and records what came of it; returns what must be tried again in smaller chunks.
+
+        Outcomes are dated like their attempts: the answer may come after midnight.
+        """
+        left = self._now()
+        self.outbox.record_attempts(chunk, *left)
         self.report.requests += 1
         try:
             self.klaviyo.create_events(chunk["body"].tolist())
         except InvalidEvents as error:
-            return self._narrow(chunk, error)
+            return self._narrow(chunk, error, left)
         except OutcomeUnknown as error:
-            self._record(chunk, [_result("unknown", error)] * len(chunk))
+            self._record(chunk, [_result("unknown", error)] * len(chunk), left)
         except KlaviyoError as error:
-            self._record(chunk, [_result("not_delivered", error)] * len(chunk))
+            self._record(chunk, [_result("not_delivered", error)] * len(chunk), left)
             self.report.error = error
         else:
-            self._record(chunk, [Result("accepted", 202)] * len(chunk))
+            self._record(chunk, [Result("accepted", 202)] * len(chunk), left)
         return []
 
-    def _narrow(self, chunk: pd.DataFrame, error: InvalidEvents) -> list[pd.DataFrame]:
+    def _narrow(self, chunk: pd.DataFrame, error: InvalidEvents, left: tuple[datetime, date]) -> list[pd.DataFrame]:
         """Rejects the events that the error names; the others go again, singly where it names none (RULES 9.3)."""
         named = {found.event: found for found in error.errors if found.event is not None}
         if len(chunk) == 1:
@@ -153,15 +158,18 @@ class _Sender:
             else _result("not_delivered", error)
             for place in range(len(chunk))
         ]
-        self._record(chunk, results)
+        self._record(chunk, results, left)
         again = chunk[[place not in named for place in range(len(chunk))]]
         again = again.assign(attempts=again["attempts"] + 1)
         if named:
             return [again] if len(again) else []
         return [again.iloc[[place]] for place in range(len(again))]
 
-    def _record(self, reminders: pd.DataFrame, results: list[Result]) -> None:
-        self.outbox.record_results(reminders, results, self.settings.clock(), self.settings.today())
+    def _now(self) -> tuple[datetime, date]:
+        return self.settings.clock(), self.settings.today()
+
+    def _record(self, reminders: pd.DataFrame, results: list[Result], left: tuple[datetime, date]) -> None:
+        self.outbox.record_results(reminders, results, *left)
         for result in results:
             self.report.count(result.outcome)
 
@@ -191,7 +199,7 @@ def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings) -> Batch
         raise SendingRefused(f"there is {wanted} of the {outbox.stream} stream: run daily_dunning for today first")
     if not batch.live:
         raise SendingRefused(f"batch {batch.batch_id} is not live: dry runs, replays and backfills are never sent")
-    if newest and batch.batch_id != newest.batch_id:
+    if newest and batch.state == "superseded":
         raise SendingRefused(f"batch {batch.batch_id} was superseded by {newest.batch_id}, which is newer")
     _refuse_another_day(batch, settings)
     most = settings.policy.sending.max_batch

@@ -7,6 +7,7 @@ from datetime import date
 import dagster as dg
 from dagster import ResourceParam
 
+from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.jobs import send_run_config, send_tags
 from dunning_pipeline.runs import (
@@ -19,6 +20,7 @@ from dunning_pipeline.runs import (
 )
 from dunning_pipeline.sending import may_send
 from dunning_pipeline.settings import Settings
+from dunning_pipeline.tables import REMINDERS
 
 MOST_FAILURES = 3
 INTERVAL_SECONDS = 30
@@ -73,7 +75,10 @@ def gather_send_view(instance: dg.DagsterInstance, settings: Settings) -> SendVi
 
 
 def _newest_eligible_run(instance: dg.DagsterInstance, today: date) -> str | None:
-    """The newest successful daily run of today's partition that was no backfill and not started by hand."""
+    """The newest successful daily run of today's partition that was no backfill and not started by hand.
+
+    A run of only some of the job's assets counts if it made a batch.
+    """
     runs = instance.get_runs(
         dg.RunsFilter(
             job_name=DAILY_JOB,
@@ -82,8 +87,12 @@ def _newest_eligible_run(instance: dg.DagsterInstance, today: date) -> str | Non
         ),
         limit=RUNS_LOOKED_AT,
     )
-    eligible = (run for run in runs if not {BACKFILL_TAG, STARTED_BY_HAND_TAG} & run.tags.keys())
+    eligible = (run for run in runs if not {BACKFILL_TAG, STARTED_BY_HAND_TAG} & run.tags.keys() and _made_batch(run))
     return next((run.run_id for run in eligible), None)
+
+
+def _made_batch(run: dg.DagsterRun) -> bool:
+    return not run.asset_selection or asset_key(REMINDERS) in run.asset_selection
 
 
 def _sends(instance: dg.DagsterInstance, batch_id: str) -> list[dg.DagsterRunStatus]:

@@ -171,12 +171,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class OpenInvoice:
-    """A counting, unpaid invoice; `paused_by` is pause or promise when one names this very invoice."""
+    """A counting, unpaid invoice; `paused_by` is pause or promise when one holds it or its customer."""
 
     as_of: date
     invoice: Invoice
     open_minor: int
     paused_by: str | None
+    broken_promise: bool = False
 
     @property
     def due_on(self) -> date:
@@ -393,7 +394,13 @@ def _is_unpaid(account: Account, invoice: Invoice, rules: Rules) -> bool:
 
 def _unpaid(account: Account, rules: Rules) -> list[OpenInvoice]:
     return [
-        OpenInvoice(account.as_of, invoice, _open_minor(account, invoice), _paused_by(account, invoice))
+        OpenInvoice(
+            account.as_of,
+            invoice,
+            _open_minor(account, invoice),
+            _paused_by(account, invoice),
+            _is_promise_broken(account, invoice),
+        )
         for invoice in account.invoices
         if _counts(invoice, account.as_of) and _is_unpaid(account, invoice, rules)
     ]
@@ -464,16 +471,15 @@ def _major_units(invoice: Invoice) -> Fraction:
 
 
 def _workflow(account: Account, rules: Rules) -> tuple[Workflow | None, str | None]:
-    """The workflow and `assigned_by`, both None when there is no workflow (3.1)."""
+    """The workflow and `assigned_by` (3.1); an assignment is shown also when it leaves no workflow."""
     by_name = {workflow.name: workflow for workflow in rules.workflows}
     assignment = _assignment_in_force(account)
-    if assignment is None:
-        name, assigned_by = rules.default, "default"
-    else:
-        name, assigned_by = assignment.workflow, f"assignment:{assignment.assignment_id}"
-    if name is None or name == UNASSIGNED or name not in by_name:
+    if assignment is not None:
+        workflow = None if assignment.workflow == UNASSIGNED else by_name.get(assignment.workflow)
+        return workflow, f"assignment:{assignment.assignment_id}"
+    if rules.default is None:
         return None, None
-    return by_name[name], assigned_by
+    return by_name[rules.default], "default"
 
 
 def _assignment_in_force(account: Account) -> Assignment | None:
@@ -581,12 +587,31 @@ def _accepted_today(account: Account) -> set[str | None]:
 
 
 def _paused_by(account: Account, invoice: Invoice) -> str | None:
-    """Pauses and promises that name the invoice (6.1, 6.2); others hold the customer, see `_pause_reason`."""
-    if any(pause.scope == "invoice" and pause.invoice_id == invoice.invoice_id for pause in _active_pauses(account)):
+    """Pauses and promises of the invoice or of its customer (6.1, 6.2); the organisation's pause no invoice."""
+    if any(_is_paused(pause, invoice) for pause in _active_pauses(account)):
         return "pause"
-    if any(promise.invoice_id == invoice.invoice_id for promise in _running_promises(account)):
+    if any(promise.invoice_id in {None, invoice.invoice_id} for promise in _running_promises(account)):
         return "promise"
     return None
+
+
+def _is_paused(pause: Pause, invoice: Invoice) -> bool:
+    if pause.scope == "invoice":
+        return pause.invoice_id == invoice.invoice_id
+    return pause.scope == "customer"
+
+
+def _is_promise_broken(account: Account, invoice: Invoice) -> bool:
+    """The last promise that covered the invoice when it was made was not kept (6.2)."""
+    covering = [promise for promise in _standing_promises(account) if _is_covered(promise, invoice)]
+    latest = max(covering, key=lambda promise: (promise.promised_on, promise.promise_id), default=None)
+    return latest is not None and latest.pay_by < account.as_of
+
+
+def _is_covered(promise: Promise, invoice: Invoice) -> bool:
+    if promise.invoice_id is None:
+        return (invoice.recorded_on or invoice.issued_on) <= promise.promised_on
+    return promise.invoice_id == invoice.invoice_id
 
 
 def _active_pauses(account: Account) -> list[Pause]:
@@ -596,10 +621,14 @@ def _active_pauses(account: Account) -> list[Pause]:
 def _running_promises(account: Account) -> list[Promise]:
     return [
         promise
-        for promise in account.promises
-        if promise.pauses is not False
-        and promise.promised_on <= account.as_of <= promise.pay_by
-        and (promise.withdrawn_on is None or account.as_of < promise.withdrawn_on)
+        for promise in _standing_promises(account)
+        if promise.pauses is not False and account.as_of <= promise.pay_by
+    ]
+
+
+def _standing_promises(account: Account) -> list[Promise]:
+    return [
+        promise for promise in account.promises if _is_within(promise.promised_on, account.as_of, promise.withdrawn_on)
     ]
 
 
@@ -608,10 +637,9 @@ def _pause_reason(account: Account, rules: Rules) -> str | None:
     holders = [row.paused_by for row in _unpaid(account, rules)]
     if rules.organisation_paused or "organisation" in scopes:
         return "organisation_paused"
-    if "customer" in scopes or all(holder == "pause" for holder in holders):
+    if all(holder == "pause" for holder in holders):
         return "customer_paused"
-    promised = any(promise.invoice_id is None for promise in _running_promises(account))
-    if promised or all(holder is not None for holder in holders):
+    if all(holder is not None for holder in holders):
         return "promise_to_pay"
     return None
 

@@ -279,7 +279,7 @@ def test_an_assignment_is_in_force_until_the_day_before_its_end():
     assert [(row.workflow, row.assigned_by) for row in rows] == [
         ("other", "assignment:1"),
         ("standard", "assignment:3"),
-        (None, None),
+        (None, "assignment:2"),
         ("standard", "default"),
     ]
     assert rows[2].reason == "no_workflow"
@@ -409,7 +409,7 @@ def test_pauses_by_scope():
     }
 
 
-def test_a_paused_invoice_hands_over_and_a_paused_customer_keeps_its_carrying_invoice():
+def test_a_paused_invoice_hands_over_and_a_paused_organisation_keeps_carrying_invoices():
     one = Pause("z", "invoice", day(0), invoice_id="A")
     assert decision(ledger(invoice(), invoice("B", 0), pauses=[one]), rules(1)).carrying_invoice_id == "B"
     whole = decision(ledger(invoice()), rules(1, organisation_paused=True))

@@ -1,0 +1,294 @@
+"""The outbox over a real warehouse: what is frozen, what is appended, what is still to be sent."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import pytest
+
+from dunning_pipeline.errors import InvalidRows
+from dunning_pipeline.outbox import Batch, Outbox, Result
+from dunning_pipeline.policy import Policy, parse_policy
+from dunning_pipeline.resources.warehouse import Warehouse
+
+TODAY = date(2025, 3, 12)
+NOON = datetime(2025, 3, 12, 12, 0, tzinfo=UTC)
+POLICY_TEXT = """
+organisation: {time_zone: Europe/Paris, base_currency: EUR, first_day: 2024-01-01}
+workflows: [{name: standard, default: true, actions: [{name: first, day: 1}]}]
+sending: {live: true}
+"""
+
+
+def body(reminder_id: str, email: str | None = None, text: str = "") -> str:
+    """One entry of a bulk request."""
+    event = {
+        "properties": {"reminder_id": reminder_id, "text": text},
+        "time": "2025-03-12T08:30:00+00:00",
+        "value": 12.5,
+        "value_currency": "EUR",
+        "unique_id": reminder_id,
+        "metric": {"data": {"type": "metric", "attributes": {"name": "Invoice Reminder"}}},
+    }
+    profile = {"data": {"type": "profile", "attributes": {"email": email or f"{reminder_id}@shop.test"}}}
+    events = {"data": [{"type": "event", "attributes": event}]}
+    return json.dumps({"type": "event-bulk-create", "attributes": {"profile": profile, "events": events}})
+
+
+def reminders(ids: Sequence[str], bodies: Sequence[str] | None = None) -> pd.DataFrame:
+    """Reminders as `freeze` takes them: the customer of `r-1` is `c-r-1`, the invoice `i-r-1`."""
+    frame = pd.DataFrame({"reminder_id": ids}, dtype="str")
+    return frame.assign(
+        customer_id="c-" + frame["reminder_id"],
+        carrying_invoice_id="i-" + frame["reminder_id"],
+        order_id=pd.Series(None, frame.index, dtype="str"),
+        workflow="standard",
+        action="first",
+        occurrence=1,
+        body=list(bodies) if bodies is not None else [body(reminder_id) for reminder_id in ids],
+    )
+
+
+def decisions(ids: Sequence[str], as_of: date = TODAY) -> pd.DataFrame:
+    """The decisions that these reminders were made from, and one that nobody is reminded by."""
+    day = pd.Timestamp(as_of)
+    frame = pd.DataFrame({"reminder_id": [*ids, None]}, dtype="str")
+    skipped = frame["reminder_id"].isna()
+    return frame.assign(
+        as_of=day,
+        customer_id=("c-" + frame["reminder_id"]).fillna("c-skipped"),
+        level="customer",
+        carrying_invoice_id="i-" + frame["reminder_id"],
+        workflow="standard",
+        assigned_by="default",
+        action="first",
+        action_position=1,
+        occurrence=1,
+        trigger_on=day,
+        last_contact_on=pd.NaT,
+        next_due_on=day,
+        decision=["skip" if skip else "remind" for skip in skipped],
+        reason=pd.Series(["customer_paused" if skip else None for skip in skipped], dtype="str"),
+        customer_key=range(len(frame)),
+        invoice_key=range(len(frame)),
+    )
+
+
+def freeze(
+    outbox: Outbox,
+    batch_id: str,
+    frozen: pd.DataFrame,
+    *,
+    at: datetime = NOON,
+    as_of: date = TODAY,
+    live: bool = True,
+    policy: Policy | None = None,
+) -> None:
+    """Freezes a batch made of `frozen`."""
+    state = "planned" if live else "dry_run"
+    batch = Batch(batch_id, outbox.stream, as_of, size=len(frozen), live=live, state=state)
+    decided = decisions(frozen["reminder_id"].tolist(), as_of)
+    outbox.freeze(batch, frozen, decided, policy or parse_policy(POLICY_TEXT), at)
+
+
+@cache
+def _empty_file() -> bytes:
+    with TemporaryDirectory() as folder:
+        warehouse = Warehouse(Path(folder) / "warehouse.duckdb")
+        warehouse.fetch("select 1")
+        return warehouse.path.read_bytes()
+
+
+def empty_warehouse(path: Path) -> Warehouse:
+    """A warehouse with all tables at `path`; copied, because making one takes half a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_empty_file())
+    return Warehouse(path)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(empty_warehouse(tmp_path / "warehouse.duckdb"), "invoice")
+
+
+def states(outbox: Outbox) -> dict[str, str]:
+    rows = outbox.warehouse.fetch("select batch_id, state from dunning.batches")
+    return dict(zip(rows["batch_id"], rows["state"], strict=True))
+
+
+def count(outbox: Outbox, table: str) -> int:
+    return int(outbox.warehouse.fetch(f"select count(*) as n from {table}")["n"].iloc[0])
+
+
+def try_to_send(
+    outbox: Outbox, batch_id: str, outcome: str | None, at: datetime = NOON, only: str | None = None
+) -> None:
+    """Attempts what is to be sent of a batch, with the outcome, or none as after a crash."""
+    pending = outbox.to_send(batch_id)
+    pending = pending if only is None else pending[pending["reminder_id"] == only]
+    outbox.record_attempts(pending, at, at.date())
+    if outcome:
+        outbox.record_results(pending, [Result(outcome)] * len(pending), at, at.date())
+
+
+def test_a_frozen_batch_keeps_bodies_decisions_and_the_policys_text(outbox: Outbox) -> None:
+    freeze(outbox, "monday", reminders(["r-1", "r-2"]))
+    policy = parse_policy(POLICY_TEXT)
+
+    frozen = outbox.warehouse.fetch("select * from dunning.reminders order by reminder_id")
+    assert frozen["body"].tolist() == [body("r-1"), body("r-2")]
+    assert set(frozen["metric"]) == {"Invoice Reminder"}
+    kept = outbox.warehouse.fetch("select customer_id, decision from dunning.batch_decisions order by all")
+    assert kept["customer_id"].tolist() == ["c-r-1", "c-r-2", "c-skipped"]
+    texts = outbox.warehouse.fetch(
+        "select b.batch_id, p.text from dunning.batches b join dunning.policies p using (policy_hash)"
+    )
+    assert texts.to_dict("records") == [{"batch_id": "monday", "text": policy.text}]
+    assert policy.text == POLICY_TEXT
+
+
+def test_a_policys_text_is_kept_once_and_each_of_its_versions(outbox: Outbox) -> None:
+    other = parse_policy(POLICY_TEXT + "\n# changed\n")
+    freeze(outbox, "one", reminders(["r-1"]))
+    freeze(outbox, "two", reminders(["r-2"]), at=NOON + timedelta(hours=1))
+    freeze(outbox, "three", reminders(["r-3"]), at=NOON + timedelta(hours=2), policy=other)
+    texts = outbox.warehouse.fetch("select text from dunning.policies order by first_used_at")
+    assert texts["text"].tolist() == [POLICY_TEXT, other.text]
+
+
+def test_freezing_is_all_or_nothing(outbox: Outbox) -> None:
+    twice = pd.concat([reminders(["r-1"]), reminders(["r-1"])], ignore_index=True)
+    freeze(outbox, "before", reminders(["r-0"]))
+    with pytest.raises(InvalidRows, match="reminders"):
+        freeze(outbox, "broken", twice, at=NOON + timedelta(hours=1))
+    assert states(outbox) == {"before": "planned"}
+    assert count(outbox, "dunning.reminders") == 1
+    assert count(outbox, "dunning.batch_decisions") == 2
+
+
+def test_a_batch_without_its_decisions_is_not_frozen(outbox: Outbox) -> None:
+    batch = Batch("broken", "invoice", TODAY, size=1, live=True, state="planned")
+    policy = parse_policy(POLICY_TEXT)
+    with pytest.raises(InvalidRows, match="batch_decisions"):
+        outbox.freeze(batch, reminders(["r-1"]), decisions(["r-1"]).drop(columns="decision"), policy, NOON)
+    assert states(outbox) == {}
+    assert count(outbox, "dunning.reminders") == 0
+
+
+def test_deciding_again_adds_rows_and_rewrites_none(outbox: Outbox) -> None:
+    freeze(outbox, "morning", reminders(["r-1"], [body("r-1", text="as of the morning")]))
+    before = outbox.warehouse.fetch("select * from dunning.reminders")
+    freeze(outbox, "noon", reminders(["r-1"], [body("r-1", text="as of noon")]), at=NOON + timedelta(hours=1))
+    after = outbox.warehouse.fetch("select * from dunning.reminders order by planned_at")
+    pd.testing.assert_frame_equal(after.iloc[:1], before)
+    assert after["batch_id"].tolist() == ["morning", "noon"]
+
+
+def test_a_live_batch_supersedes_older_unsent_ones_of_its_stream(outbox: Outbox) -> None:
+    orders = Outbox(outbox.warehouse, "order")
+    freeze(orders, "orders", reminders(["o-1"]))
+    for n, name in enumerate(["planned", "sending", "sent", "newest"]):
+        freeze(outbox, name, reminders([f"r-{n}"]), at=NOON + timedelta(minutes=n))
+        if name in ("sending", "sent"):
+            outbox.set_state(name, name)
+    freeze(outbox, "trial", reminders(["r-9"]), at=NOON + timedelta(hours=1), live=False)
+    assert states(outbox) == {
+        "orders": "planned",
+        "planned": "superseded",
+        "sending": "superseded",
+        "sent": "sent",
+        "newest": "planned",
+        "trial": "dry_run",
+    }
+    newest, newest_order = outbox.newest_live(), orders.newest_live()
+    assert newest == Batch("newest", "invoice", TODAY, size=1, live=True, state="planned")
+    assert newest_order is not None
+    assert newest_order.batch_id == "orders"
+
+
+def test_a_dry_run_keeps_its_bodies_but_no_decisions(outbox: Outbox) -> None:
+    freeze(outbox, "trial", reminders(["r-1"]), live=False)
+    assert count(outbox, "dunning.reminders") == 1
+    assert count(outbox, "dunning.batch_decisions") == 0
+    assert outbox.newest_live() is None
+
+
+def test_an_empty_batch_is_frozen_as_well(outbox: Outbox) -> None:
+    freeze(outbox, "quiet day", reminders([]))
+    batch = outbox.batch("quiet day")
+    assert batch is not None
+    assert (batch.size, len(outbox.to_send("quiet day"))) == (0, 0)
+
+
+def test_a_batch_of_another_stream_is_not_found(outbox: Outbox) -> None:
+    freeze(outbox, "monday", reminders(["r-1"]))
+    assert Outbox(outbox.warehouse, "order").batch("monday") is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "still_to_send"),
+    [
+        ("accepted", False),
+        ("rejected", False),
+        ("dropped", False),
+        ("unknown", True),
+        ("not_delivered", True),
+        (None, True),
+    ],
+)
+def test_what_has_no_final_outcome_is_still_to_be_sent(
+    outbox: Outbox, outcome: str | None, still_to_send: bool
+) -> None:
+    freeze(outbox, "monday", reminders(["r-1", "r-2"]))
+    try_to_send(outbox, "monday", outcome, only="r-1")
+    left = outbox.to_send("monday").set_index("reminder_id")["attempts"].to_dict()
+    assert left == ({"r-1": 1, "r-2": 0} if still_to_send else {"r-2": 0})
+
+
+@pytest.mark.parametrize(("outcome", "to_send"), [("accepted", []), ("rejected", ["r-1"]), ("dropped", ["r-1"])])
+def test_only_acceptance_in_an_earlier_batch_is_final_for_a_later_one(
+    outbox: Outbox, outcome: str, to_send: list[str]
+) -> None:
+    freeze(outbox, "monday", reminders(["r-1"]))
+    try_to_send(outbox, "monday", outcome)
+    freeze(outbox, "tuesday", reminders(["r-1"]), at=NOON + timedelta(days=1), as_of=TODAY + timedelta(days=1))
+    assert outbox.to_send("tuesday")["reminder_id"].tolist() == to_send
+
+
+@pytest.mark.parametrize("outcome", ["unknown", "not_delivered", None])
+def test_what_was_tried_on_the_same_day_keeps_its_first_body(outbox: Outbox, outcome: str | None) -> None:
+    for hour, name in enumerate(["first", "second", "third"]):
+        at = NOON + timedelta(hours=hour)
+        freeze(outbox, name, reminders(["r-1", "r-2"], [body("r-1", text=name), body("r-2", text=name)]), at=at)
+        try_to_send(outbox, name, outcome, at=at, only="r-1")
+    pending = outbox.to_send("third").set_index("reminder_id")
+    assert pending["body"].to_dict() == {"r-1": body("r-1", text="first"), "r-2": body("r-2", text="third")}
+    assert pending["attempts"].to_dict() == {"r-1": 3, "r-2": 0}
+
+
+def test_on_another_day_a_reminder_goes_with_that_days_body(outbox: Outbox) -> None:
+    freeze(outbox, "monday", reminders(["r-1"], [body("r-1", text="monday")]))
+    try_to_send(outbox, "monday", "unknown")
+    next_day = NOON + timedelta(days=1)
+    freeze(outbox, "tuesday", reminders(["r-1"], [body("r-1", text="tuesday")]), at=next_day, as_of=next_day.date())
+    assert outbox.to_send("tuesday")["body"].tolist() == [body("r-1", text="tuesday")]
+
+
+def test_attempts_and_outcomes_are_appended_and_never_changed(outbox: Outbox) -> None:
+    freeze(outbox, "monday", reminders(["r-1"]))
+    try_to_send(outbox, "monday", "not_delivered")
+    before = outbox.warehouse.fetch("select * from dunning.sent_history order by attempt, outcome")
+    try_to_send(outbox, "monday", "accepted", at=NOON + timedelta(minutes=1))
+    after = outbox.warehouse.fetch("select * from dunning.sent_history order by attempt, outcome")
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before, check_dtype=False)
+    assert after[["attempt", "outcome"]].to_numpy().tolist() == [
+        [1, "attempting"],
+        [1, "not_delivered"],
+        [2, "accepted"],
+        [2, "attempting"],
+    ]
+    assert set(after["customer_id"]) == {"c-r-1"}

@@ -1,0 +1,284 @@
+"""The send sensor: its decision for every case, gathered from a real instance, and evaluated as the daemon does."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from support import MovingClock, settings_at
+
+from dunning_pipeline.policy import PolicyError, parse_policy
+from dunning_pipeline.runs import (
+    BACKFILL_TAG,
+    BATCH_TAG,
+    DAILY_JOB,
+    DRY_RUN,
+    PARTITION_TAG,
+    SEND,
+    SEND_JOB,
+    STARTED_BY_HAND_TAG,
+)
+from dunning_pipeline.sensors import SendView, decide_send, gather_send_view, send_reminders_sensor
+from dunning_pipeline.settings import Settings
+
+TODAY = date(2025, 3, 12)
+POLICY = """
+organisation: {time_zone: Europe/Paris, base_currency: EUR, first_day: 2024-01-01}
+workflows: [{name: standard, default: true, actions: [{name: first, day: 1}]}]
+sending: {live: true}
+"""
+SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
+STARTED, CANCELED = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELED
+
+
+@dataclass
+class Records:
+    """An instance with the runs that a test writes into it, and what the sensor says of them."""
+
+    instance: dg.DagsterInstance
+    settings: Settings
+
+    def daily(
+        self,
+        status: dg.DagsterRunStatus = SUCCESS,
+        day: date = TODAY,
+        tags: Mapping[str, str] | None = None,
+        only: Sequence[str] = (),
+    ) -> str:
+        """A run of daily_dunning, of all assets or only of some; returns its id."""
+        selection = frozenset(dg.AssetKey(key.split("/")) for key in only) or None
+        return self._run(DAILY_JOB, status, {PARTITION_TAG: day.isoformat(), **(tags or {})}, selection)
+
+    def send(self, batch_id: str, status: dg.DagsterRunStatus) -> None:
+        """A run of send_reminders for a batch."""
+        self._run(SEND_JOB, status, {BATCH_TAG: batch_id})
+
+    def answer(self) -> dg.RunRequest | dg.SkipReason:
+        """What the sensor decides from what is there."""
+        return decide_send(gather_send_view(self.instance, self.settings))
+
+    def _run(
+        self,
+        job: str,
+        status: dg.DagsterRunStatus,
+        tags: dict[str, str],
+        selection: frozenset[dg.AssetKey] | None = None,
+    ) -> str:
+        run = dg.DagsterRun(job_name=job, run_id=str(uuid.uuid4()), status=status, tags=tags, asset_selection=selection)
+        return self.instance.add_run(run).run_id
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Iterator[Records]:
+    clock = MovingClock(datetime(2025, 3, 12, 8, 45, tzinfo=UTC))
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Records(instance, settings_at(tmp_path, POLICY, clock))
+
+
+def sentence(answer: dg.RunRequest | dg.SkipReason) -> str:
+    assert isinstance(answer, dg.SkipReason)
+    return str(answer.skip_message)
+
+
+def asked_for(answer: dg.RunRequest | dg.SkipReason) -> tuple[str, str]:
+    """The batch and the run key of a request."""
+    assert isinstance(answer, dg.RunRequest)
+    batch_id = answer.tags[BATCH_TAG]
+    assert answer.run_config == {"ops": {"send": {"config": {"batch_id": batch_id}}}}
+    return batch_id, str(answer.run_key)
+
+
+def view(*sends: dg.DagsterRunStatus, refusal: str | None = None, batch_id: str | None = "b") -> SendView:
+    return SendView(TODAY, refusal, batch_id, sends)
+
+
+@pytest.mark.parametrize(
+    ("sends", "key"),
+    [((), "b:0"), ((FAILURE,), "b:1"), ((CANCELED,), "b:1"), ((FAILURE, CANCELED), "b:2")],
+)
+def test_a_batch_is_asked_for_until_it_was_sent(sends: tuple[dg.DagsterRunStatus, ...], key: str) -> None:
+    assert asked_for(decide_send(view(*sends))) == ("b", key)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (view(refusal="sending is off"), "sending is off"),
+        (view(refusal="sending is off", batch_id=None), "sending is off"),
+        (view(batch_id=None), "no daily_dunning run of today (2025-03-12) has succeeded yet"),
+        (view(SUCCESS), "batch b of today (2025-03-12) was sent already"),
+        (view(SUCCESS, FAILURE), "batch b of today (2025-03-12) was sent already"),
+        (view(FAILURE, FAILURE, FAILURE, SUCCESS), "batch b of today (2025-03-12) was sent already"),
+        (
+            view(FAILURE, CANCELED, FAILURE),
+            "batch b failed to be sent 3 times: look at the runs of send_reminders, "
+            "and run the job by hand or daily_dunning again when it is mended",
+        ),
+    ],
+)
+def test_a_skip_says_why(seen: SendView, words: str) -> None:
+    assert sentence(decide_send(seen)) == words
+
+
+@pytest.mark.parametrize(
+    "status", [status for status in dg.DagsterRunStatus if status not in (SUCCESS, FAILURE, CANCELED)]
+)
+def test_while_a_send_is_under_way_no_other_is_asked_for(status: dg.DagsterRunStatus) -> None:
+    assert sentence(decide_send(view(FAILURE, status))) == "batch b is being sent"
+
+
+def test_before_the_first_run_there_is_nothing_to_send(records: Records) -> None:
+    assert "has succeeded yet" in sentence(records.answer())
+
+
+@pytest.mark.parametrize("status", [FAILURE, STARTED, CANCELED, dg.DagsterRunStatus.NOT_STARTED])
+def test_a_daily_run_that_has_not_succeeded_is_not_sent(records: Records, status: dg.DagsterRunStatus) -> None:
+    records.daily(status)
+    assert "has succeeded yet" in sentence(records.answer())
+
+
+def test_a_successful_daily_run_of_today_is_sent(records: Records) -> None:
+    batch_id = records.daily()
+    answer = records.answer()
+    assert asked_for(answer) == (batch_id, f"{batch_id}:0")
+    assert isinstance(answer, dg.RunRequest)
+    assert answer.tags == {BATCH_TAG: batch_id}
+
+
+def test_a_send_under_way_is_seen(records: Records) -> None:
+    batch_id = records.daily()
+    records.send(batch_id, STARTED)
+    assert sentence(records.answer()) == f"batch {batch_id} is being sent"
+
+
+def test_a_batch_that_was_sent_is_not_asked_for_again(records: Records) -> None:
+    batch_id = records.daily()
+    records.send(batch_id, SUCCESS)
+    assert "was sent already" in sentence(records.answer())
+
+
+def test_a_failed_send_is_asked_for_under_a_new_key(records: Records) -> None:
+    batch_id = records.daily()
+    for number in range(3):
+        assert asked_for(records.answer()) == (batch_id, f"{batch_id}:{number}")
+        records.send(batch_id, FAILURE)
+    assert f"batch {batch_id} failed to be sent 3 times" in sentence(records.answer())
+
+
+def test_sends_of_another_batch_do_not_count(records: Records) -> None:
+    older = records.daily()
+    for _ in range(3):
+        records.send(older, FAILURE)
+    newer = records.daily()
+    assert asked_for(records.answer()) == (newer, f"{newer}:0")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {BACKFILL_TAG: "abcdef"},
+        {STARTED_BY_HAND_TAG: DRY_RUN},
+        {STARTED_BY_HAND_TAG: SEND},
+    ],
+)
+def test_backfills_and_runs_started_by_hand_are_not_sent(records: Records, tags: dict[str, str]) -> None:
+    records.daily(tags=tags)
+    assert "has succeeded yet" in sentence(records.answer())
+
+
+def test_such_runs_do_not_hide_an_older_one_that_may_be_sent(records: Records) -> None:
+    batch_id = records.daily()
+    records.daily(tags={BACKFILL_TAG: "abcdef"})
+    records.daily(FAILURE)
+    assert asked_for(records.answer()) == (batch_id, f"{batch_id}:0")
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_run_of_another_day_is_not_sent(records: Records, days: int) -> None:
+    records.daily(day=TODAY + timedelta(days=days))
+    assert "no daily_dunning run of today (2025-03-12)" in sentence(records.answer())
+
+
+def test_a_run_of_another_job_is_not_sent(records: Records) -> None:
+    run = dg.DagsterRun(
+        job_name="__ASSET_JOB", run_id=str(uuid.uuid4()), status=SUCCESS, tags={PARTITION_TAG: TODAY.isoformat()}
+    )
+    records.instance.add_run(run)
+    assert "has succeeded yet" in sentence(records.answer())
+
+
+def test_today_is_the_day_in_the_organisations_time_zone(records: Records) -> None:
+    clock = MovingClock(datetime(2025, 3, 12, 22, 59, tzinfo=UTC))
+    records.settings = replace(records.settings, clock=clock)
+    batch_id = records.daily()
+    assert asked_for(records.answer()) == (batch_id, f"{batch_id}:0")
+    clock.advance(minutes=1)
+    assert "no daily_dunning run of today (2025-03-13)" in sentence(records.answer())
+
+
+def test_the_newest_of_two_runs_of_today_wins(records: Records) -> None:
+    older, newer = records.daily(), records.daily()
+    assert asked_for(records.answer()) == (newer, f"{newer}:0")
+    records.send(newer, SUCCESS)
+    assert newer in sentence(records.answer())
+    assert older not in sentence(records.answer())
+
+
+def test_a_run_of_some_assets_counts_only_if_it_made_a_batch(records: Records) -> None:
+    batch_id = records.daily()
+    records.daily(only=["source/customers", "dunning/decisions"])
+    assert asked_for(records.answer()) == (batch_id, f"{batch_id}:0")
+    newer = records.daily(only=["dunning/decisions", "dunning/reminders"])
+    assert asked_for(records.answer()) == (newer, f"{newer}:0")
+
+
+def test_a_policy_that_is_not_live_is_said(records: Records, tmp_path: Path) -> None:
+    clock = MovingClock(datetime(2025, 3, 12, 8, 45, tzinfo=UTC))
+    records.settings = settings_at(tmp_path, POLICY.replace("live: true", "live: false"), clock)
+    records.daily()
+    assert sentence(records.answer()) == "sending.live is false in the policy: this is a dry run, nothing is sent"
+
+
+def test_a_missing_key_is_said(records: Records) -> None:
+    records.settings = replace(records.settings, environment={})
+    records.daily()
+    assert sentence(records.answer()) == "the environment variable KLAVIYO_API_KEY is not set"
+
+
+def wrong_policy() -> PolicyError:
+    with pytest.raises(PolicyError) as raised:
+        parse_policy(POLICY.replace("live: true", "live: perhaps"), "dunning.yaml")
+    return raised.value
+
+
+def test_a_wrong_policy_is_said(records: Records) -> None:
+    records.settings = replace(records.settings, loaded=wrong_policy())
+    words = sentence(records.answer())
+    assert words.startswith("the policy is wrong: dunning.yaml:4: sending.live:")
+
+
+def test_the_sensor_ships_stopped_and_starts_the_send_job() -> None:
+    assert send_reminders_sensor.name == "send_reminders_sensor"
+    assert send_reminders_sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert [target.job_name for target in send_reminders_sensor.targets] == [SEND_JOB]
+
+
+def test_the_daemon_gets_the_same_answer(records: Records) -> None:
+    context = dg.build_sensor_context(instance=records.instance, resources={"settings": records.settings})
+    skipped = send_reminders_sensor.evaluate_tick(context)
+    assert "has succeeded yet" in str(skipped.skip_message)
+    assert not skipped.run_requests
+
+    batch_id = records.daily()
+    (request,) = send_reminders_sensor.evaluate_tick(context).run_requests or []
+    assert request.run_key == f"{batch_id}:0"
+    assert request.tags[BATCH_TAG] == batch_id
+
+
+def test_the_sensor_never_opens_the_warehouse(records: Records) -> None:
+    records.daily()
+    records.answer()
+    assert not records.settings.warehouse_path.exists()
