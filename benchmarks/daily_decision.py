@@ -26,6 +26,7 @@ from dunning_pipeline.resources.warehouse import Warehouse
 
 POLICY = """
 organisation: {time_zone: Europe/Paris, base_currency: EUR}
+sources: {benchmark: {kind: files, tables: {customers: customers.csv}}}
 workflows:
   - name: standard
     default: true

@@ -6,8 +6,6 @@ A blocking check that fails fails the run, and the reminders of a failed run are
 import dagster as dg
 import pandas as pd
 
-from dunning_pipeline.tables import BALANCES, DECISIONS
-
 COMPLETE = "every_owing_customer_is_decided_once"
 
 
@@ -21,9 +19,12 @@ def completeness_spec(asset: dg.AssetKey) -> dg.AssetCheckSpec:
     )
 
 
-def check_completeness(asset: dg.AssetKey, balances: pd.DataFrame, decisions: pd.DataFrame) -> dg.AssetCheckResult:
-    """Compares the customers that owe (`dunning.balances`) with the decisions, day by day."""
-    owing = balances[["as_of", "customer_id"]].drop_duplicates()
+def check_completeness(
+    asset: dg.AssetKey, open_invoices: pd.DataFrame, balances: pd.DataFrame, decisions: pd.DataFrame
+) -> dg.AssetCheckResult:
+    """Compares the customers that owe, or of whom it is unclear, with the decisions, day by day."""
+    unclear = balances[balances["unclear"].astype(bool)]
+    owing = pd.concat([open_invoices, unclear])[["as_of", "customer_id"]].drop_duplicates()
     decided = decisions[["as_of", "customer_id"]]
     missing = owing.merge(decided.drop_duplicates(), how="left", indicator=True, validate="1:1")
     undecided = missing.loc[missing["_merge"] == "left_only", "customer_id"]
@@ -33,8 +34,8 @@ def check_completeness(asset: dg.AssetKey, balances: pd.DataFrame, decisions: pd
         asset_key=asset,
         passed=bool(undecided.empty and twice.empty and len(owing) == len(decided)),
         metadata={
-            "customers_in_" + BALANCES.name: len(owing),
-            "rows_in_" + DECISIONS.name: len(decided),
+            "owing_customers": len(owing),
+            "decisions": len(decided),
             "undecided": ", ".join(undecided.head(10)),
             "decided_twice": ", ".join(twice.head(10)),
         },

@@ -40,7 +40,7 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
             build_reminders_asset(partitions),
             sent_history_spec(),
         ],
-        jobs=[daily_job(partitions), send_job],
+        jobs=[daily_job(), send_job],
         schedules=[daily_schedule(policy)],
         sensors=[send_reminders_sensor],
         resources={

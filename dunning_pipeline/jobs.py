@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster import ResourceParam
 
+from dunning_pipeline.assets.reminders import publish
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.outbox import Outbox
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
 MOST_RUNTIME_SECONDS = 4 * 60 * 60
 
 
-def daily_job(partitions: dg.PartitionsDefinition) -> "UnresolvedAssetJobDefinition":
+def daily_job() -> "UnresolvedAssetJobDefinition":
     """Everything from the sources to today's batch. It sends nothing."""
     return dg.define_asset_job(
         DAILY_JOB,
         selection=dg.AssetSelection.all(),
-        partitions_def=partitions,
         description="Pulls every source, derives the decisions of a day and, for today, freezes the batch.",
         tags={"dagster/max_runtime": str(MOST_RUNTIME_SECONDS)},
     )
@@ -52,7 +52,7 @@ def send_op(
     except DunningError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     held = warehouse.longest_hold()
-    warehouse.publish()
+    publish(context, warehouse)
     context.log_event(
         dg.AssetMaterialization(
             asset_key(SENT_HISTORY),

@@ -16,6 +16,14 @@ from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.warehouse import Warehouse, append, declared_rows, fetch
 from dunning_pipeline.tables import BATCH_DECISIONS, BATCHES, POLICIES, REMINDERS, SENT_HISTORY
 
+_NEWEST_LIVE = """
+    select batch_id, stream, as_of, size, live, state
+    from dunning.batches
+    where stream = $stream and live
+    order by created_at desc, rowid desc
+    limit 1
+"""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -81,14 +89,21 @@ class Outbox:
                 append(connection, table, arrow)
             _store_policy(connection, policy, now)
 
+    def start_sending(self, batch_id: str) -> str:
+        """Notes that a batch is being sent, if it is the newest live one; returns the id of the newest either way.
+
+        Looking and noting are one transaction, so that a batch frozen meanwhile is never overlooked.
+        """
+        with self.warehouse.transaction() as connection:
+            newest = fetch(connection, _NEWEST_LIVE, {"stream": self.stream})
+            found = str(newest["batch_id"].iloc[0])
+            if found == batch_id:
+                _set_state(connection, batch_id, "sending")
+        return found
+
     def newest_live(self) -> Batch | None:
         """The newest live batch: the only one that may be sent (RULES 9.1)."""
-        rows = self.warehouse.fetch(
-            "select batch_id, stream, as_of, size, live, state from dunning.batches"
-            " where stream = $stream and live order by created_at desc, rowid desc limit 1",
-            {"stream": self.stream},
-        )
-        return _batch_of(rows)
+        return _batch_of(self.warehouse.fetch(_NEWEST_LIVE, {"stream": self.stream}))
 
     def batch(self, batch_id: str) -> Batch | None:
         """The batch with this id."""
@@ -122,7 +137,7 @@ class Outbox:
     def set_state(self, batch_id: str, state: str) -> None:
         """Notes how far a batch is."""
         with self.warehouse.transaction() as connection:
-            connection.execute("update dunning.batches set state = ? where batch_id = ?", [state, batch_id])
+            _set_state(connection, batch_id, state)
 
     def _append(self, reminders: pd.DataFrame, results: Sequence[Result], at: datetime, contact_on: date) -> None:
         outcomes = pd.DataFrame(results, index=reminders.index).astype({"http_status": "Int64"})
@@ -130,6 +145,10 @@ class Outbox:
             attempt=reminders["attempts"] + 1, attempted_at=at, contact_on=pd.Timestamp(contact_on)
         )
         self.warehouse.append(SENT_HISTORY, history)
+
+
+def _set_state(connection: duckdb.DuckDBPyConnection, batch_id: str, state: str) -> None:
+    connection.execute("update dunning.batches set state = ? where batch_id = ?", [state, batch_id])
 
 
 def _batch_row(batch: Batch, policy: Policy, now: datetime) -> pd.DataFrame:

@@ -234,7 +234,6 @@ class Organisation(Section):
         description="IANA time zone, such as Europe/Paris, in which days begin and reminders leave."
     )
     base_currency: Currency = Field(description="ISO 4217 currency in which totals of several currencies are compared.")
-    name: Text | None = Field(default=None, description="Name of the organisation, for display.")
     language: Language = Field(
         default="en", description="Language of amounts and dates for customers that have none of their own."
     )
@@ -741,8 +740,7 @@ def _kind(kind: str) -> Callable[[Policy], bool]:
 
 
 # What is accepted and does nothing yet. A line goes when the feature arrives.
-_UNUSED: dict[str, Callable[[Policy], bool]] = {
-    "organisation.exchange_rates": lambda policy: bool(policy.organisation.exchange_rates),
+_NOT_YET_DECIDING: dict[str, Callable[[Policy], bool]] = {
     "calendar.holidays": lambda policy: policy.calendar.holidays != Holidays(),
     "workflows.carried_by: invoice": _any_workflow(lambda workflow: workflow.carried_by == "invoice"),
     "workflows.anchor: issue_date": _any_workflow(lambda workflow: workflow.anchor == "issue_date"),
@@ -754,24 +752,32 @@ _UNUSED: dict[str, Callable[[Policy], bool]] = {
         lambda policy: policy.max_invoice_reminders_per_customer_and_day != 3
     ),
     "contact_cap": lambda policy: policy.contact_cap is not None,
-    "order_reminders": lambda policy: policy.order_reminders != OrderReminders(),
-    "sending.allow_list": lambda policy: bool(policy.sending.allow_list),
-    "sending.max_batch": lambda policy: policy.sending.max_batch != Sending().max_batch,
     "sending.max_growth": lambda policy: policy.sending.max_growth != Sending().max_growth,
     "quality.max_source_age": lambda policy: bool(policy.quality.max_source_age),
+}
+"""Settings that are to change who is reminded, or when, and do not yet."""
+
+_NOT_YET_USED: dict[str, Callable[[Policy], bool]] = {
+    "order_reminders": lambda policy: policy.order_reminders != OrderReminders(),
+    "sources.id_prefix": lambda policy: any(source.id_prefix for source in policy.sources.values()),
     "sources.kind: shopify": _kind("shopify"),
     "sources.kind: stripe": _kind("stripe"),
-    "sources.id_prefix": lambda policy: any(source.id_prefix for source in policy.sources.values()),
-    "sources.tables.contacts": _reads("contacts"),
     "sources.tables.customer_links": _reads("customer_links"),
     "sources.tables.orders": _reads("orders"),
     "sources.tables.order_edits": _reads("order_edits"),
 }
+"""Settings of parts that do not exist yet."""
+
+
+def undecided_settings(policy: Policy) -> list[str]:
+    """Paths of settings that ask for other decisions than are made: with one of them nothing is sent live."""
+    return [path for path, is_set in _NOT_YET_DECIDING.items() if is_set(policy)]
 
 
 def unused_settings(policy: Policy) -> list[str]:
     """A sentence for each setting that differs from its default and does nothing yet."""
-    return [f"{path} is accepted but has no effect yet" for path, is_set in _UNUSED.items() if is_set(policy)]
+    unused = undecided_settings(policy) + [path for path, is_set in _NOT_YET_USED.items() if is_set(policy)]
+    return [f"{path} is accepted but has no effect yet" for path in unused]
 
 
 class _SchemaGenerator(GenerateJsonSchema):

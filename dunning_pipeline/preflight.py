@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import duckdb
 from pydantic import SecretStr
 
 from dunning_pipeline.errors import DunningError
@@ -11,7 +12,7 @@ from dunning_pipeline.resources.klaviyo import Klaviyo, KlaviyoError
 from dunning_pipeline.resources.readers import pulled_sources, reader_of
 from dunning_pipeline.resources.staging import raw_columns_problem
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import SOURCE_TABLES
+from dunning_pipeline.tables import MANUAL, SOURCE_TABLES
 
 FORBIDDEN = 403
 _TABLES = {table.name: table for table in SOURCE_TABLES}
@@ -34,6 +35,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield Finding("fine", f"policy {settings.policy_file}: {len(policy.workflows)} workflows")
     yield from (Finding("note", sentence) for sentence in unused_settings(policy))
     yield from _check_sources(settings, policy)
+    yield from _check_leftovers(settings, policy)
     yield from _check_klaviyo(settings, policy)
 
 
@@ -60,6 +62,22 @@ def _check_sources(settings: Settings, policy: Policy) -> Iterator[Finding]:
             yield Finding("wrong", f"no source of the policy feeds the table {needed}")
     if "payments" not in fed:
         yield Finding("note", "no source feeds the table payments: every invoice counts as unpaid")
+
+
+def _check_leftovers(settings: Settings, policy: Policy) -> Iterator[Finding]:
+    """Invoices of sources that the policy no longer names: they stay in the warehouse, but are not chased."""
+    if not settings.warehouse_path.exists():
+        return
+    try:
+        with duckdb.connect(settings.warehouse_path, read_only=True) as connection:
+            rows = connection.execute("select source, count(*) from source.invoices group by source").fetchall()
+    except duckdb.Error:
+        yield Finding("note", f"the warehouse {settings.warehouse_path} is in use and was not looked at")
+        return
+    for source, count in rows:
+        if source not in policy.sources and source != MANUAL:
+            sentence = f"{count} invoices of the source {source}, which the policy no longer names, are not chased"
+            yield Finding("note", sentence)
 
 
 def _check_klaviyo(settings: Settings, policy: Policy) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from dunning_pipeline.errors import SendingRefused
 from dunning_pipeline.outbox import Batch, Outbox, Result
+from dunning_pipeline.policy import undecided_settings
 from dunning_pipeline.resources.klaviyo import (
     BULK_HEAD,
     BULK_TAIL,
@@ -77,11 +78,10 @@ def send_batch(batch_id: str | None, outbox: Outbox, settings: Settings) -> Repo
     """
     with _sending_lock(settings):
         batch = _sendable(batch_id, outbox, settings)
-        klaviyo = _klaviyo(settings)
+        _start(batch, outbox)
         pending = outbox.to_send(batch.batch_id)
         report = Report(batch, already=batch.size - len(pending))
-        outbox.set_state(batch.batch_id, "sending")
-        _Sender(outbox, settings, klaviyo, report).send(pending)
+        _Sender(outbox, settings, _klaviyo(settings), report).send(pending)
         if not report.left:
             outbox.set_state(batch.batch_id, "sent")
         return report
@@ -95,6 +95,9 @@ def may_send(settings: Settings) -> str | None:
         return "the environment variable KLAVIYO_API_KEY is not set"
     if not settings.home.is_absolute():
         return f"DUNNING_HOME must be an absolute path when live, not {settings.home}"
+    ignored = undecided_settings(settings.policy)
+    if ignored:
+        return f"the policy sets {', '.join(ignored)}, which has no effect yet: nothing is sent against its intention"
     return None
 
 
@@ -192,20 +195,23 @@ def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings) -> Batch
     refusal = may_send(settings)
     if refusal:
         raise SendingRefused(refusal)
-    newest = outbox.newest_live()
-    batch = newest if batch_id is None else outbox.batch(batch_id)
+    batch = outbox.newest_live() if batch_id is None else outbox.batch(batch_id)
     if batch is None:
         wanted = f"no batch {batch_id}" if batch_id else "no live batch"
         raise SendingRefused(f"there is {wanted} of the {outbox.stream} stream: run daily_dunning for today first")
     if not batch.live:
         raise SendingRefused(f"batch {batch.batch_id} is not live: dry runs, replays and backfills are never sent")
-    if newest and batch.state == "superseded":
-        raise SendingRefused(f"batch {batch.batch_id} was superseded by {newest.batch_id}, which is newer")
     _refuse_another_day(batch, settings)
     most = settings.policy.sending.max_batch
     if batch.size > most:
         raise SendingRefused(f"batch {batch.batch_id} has {batch.size} reminders, more than sending.max_batch ({most})")
     return batch
+
+
+def _start(batch: Batch, outbox: Outbox) -> None:
+    newest = outbox.start_sending(batch.batch_id)
+    if newest != batch.batch_id:
+        raise SendingRefused(f"batch {batch.batch_id} was superseded by {newest}, which is newer")
 
 
 def _refuse_another_day(batch: Batch, settings: Settings) -> None:

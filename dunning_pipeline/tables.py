@@ -154,6 +154,9 @@ def _incoming(*columns: Column) -> tuple[Column, ...]:
     return tuple(replace(column, incoming=True) for column in columns)
 
 
+MANUAL = "manual"
+"""The `source` of rows that people recorded by hand."""
+
 _SOURCE = _text("source", "name of the source in the policy, or `manual`", required=True)
 _CUSTOMER_KEY = _integer("customer_key", "integer stand-in for customer_id; rules join on it", required=True)
 _INVOICE_KEY = _integer("invoice_key", "integer stand-in for invoice_id; rules join on it", required=True)

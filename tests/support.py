@@ -25,7 +25,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 class MovingClock:
     """A clock that stands still until it is moved."""
 
-    now: datetime = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+    now: datetime = datetime(2026, 11, 16, 8, 30, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now
@@ -37,9 +37,7 @@ class MovingClock:
         self.now += timedelta(**duration)
 
 
-def settings_at(
-    home: Path, policy: str, clock: MovingClock, environment: Mapping[str, str] | None = None
-) -> Settings:
+def settings_at(home: Path, policy: str, clock: MovingClock, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings over `home`, where the policy text is written as dunning.yaml and relative file paths start."""
     home.mkdir(parents=True, exist_ok=True)
     file = home / "dunning.yaml"

@@ -293,3 +293,25 @@ def test_the_sandbox_serves_until_it_is_stopped() -> None:
             assert "Klaviyo sandbox at http://127.0.0.1:" in process.stdout.readline()
         finally:
             process.terminate()
+
+
+def test_nothing_is_sent_while_the_policy_asks_for_decisions_that_are_not_made_yet(
+    dunning: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_policy(tmp_path, "live: false", "live: true")
+    change_policy(tmp_path, "sending:", "contact_cap: {days: 1}\nsending:")
+    monkeypatch.setenv("KLAVIYO_API_KEY", DEFAULT_KEY)
+    code, _, err = dunning("run", "--send")
+    assert code == 1
+    assert "the policy sets contact_cap, which has no effect yet" in err
+
+
+def test_invoices_of_a_source_that_left_the_policy_are_no_longer_chased(dunning: Command, tmp_path: Path) -> None:
+    assert "1 are to be reminded" in dunning("run")[1]
+    change_policy(tmp_path, "  billing:", "  successor:")
+    change_policy(tmp_path, "{customers: customers, invoices: invoices, payments: payments}", "{customers: customers}")
+    code, out, _ = dunning("check")
+    assert "1 invoices of the source billing, which the policy no longer names, are not chased" in out
+    assert rows(tmp_path, "select count(*) from source.invoices") == [(1,)]
+    change_policy(tmp_path, "quality: {max_rejected: 0}", "quality: {max_rejected: 1}")
+    assert "0 customers owe something, 0 are to be reminded" in dunning("run")[1]

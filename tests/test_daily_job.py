@@ -374,11 +374,12 @@ def test_a_send_by_hand_finds_nothing_to_send_after_a_backfill(quiet: Business) 
 
 
 def test_a_failing_check_fails_the_run_and_nothing_is_sent(quiet: Business) -> None:
-    # A customer whose balance has the key of another one is decided under the other's id only.
+    # An invoice that has the customer_key of another customer is decided under the other's id only.
     with quiet.pipeline.warehouse.transaction() as connection:
         connection.execute(
-            "insert into dunning.balances by name select * replace ('overlooked' as customer_id)"
-            f" from dunning.balances where as_of = '{TODAY}' limit 1"
+            "insert into dunning.open_invoices by name"
+            " select * replace ('overlooked' as customer_id, 'overlooked' as invoice_id)"
+            f" from dunning.open_invoices where as_of = '{TODAY}' limit 1"
         )
     before = quiet.fetch("select batch_id from dunning.batches order by all")
     result = quiet.pipeline.daily(asset_selection=[DERIVED[-1], REMINDERS], raise_on_error=False)

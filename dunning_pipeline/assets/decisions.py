@@ -29,7 +29,11 @@ def derive_decisions(warehouse: Warehouse, policy: Policy, days: Days) -> Frames
     """Rows of `decisions` for each day, from what was owed and the contacts before it (RULES 3 to 6)."""
     facts = _read_facts(warehouse, days)
     decided = [decide(_of_day(facts, pd.Timestamp(day)), policy, day) for day in days]
-    return {DECISIONS.name: pd.concat(decided, ignore_index=True), BALANCES.name: facts.balances}
+    return {
+        DECISIONS.name: pd.concat(decided, ignore_index=True),
+        OPEN_INVOICES.name: facts.open_invoices,
+        BALANCES.name: facts.balances,
+    }
 
 
 def _read_facts(warehouse: Warehouse, days: Days) -> Facts:
@@ -70,5 +74,9 @@ DECISIONS_DERIVATION = Derivation(
         "by_reason": counts(outcome(frame)),
     },
     checks=(completeness_spec(asset_key(DECISIONS)),),
-    check=lambda frames: [check_completeness(asset_key(DECISIONS), frames[BALANCES.name], frames[DECISIONS.name])],
+    check=lambda frames: [
+        check_completeness(
+            asset_key(DECISIONS), frames[OPEN_INVOICES.name], frames[BALANCES.name], frames[DECISIONS.name]
+        )
+    ],
 )

@@ -17,6 +17,7 @@ from dunning_pipeline.tables import (
     BALANCES,
     CARRYING_INVOICES,
     INVOICES,
+    MANUAL,
     OPEN_INVOICES,
     PAUSES,
     PAYMENTS,
@@ -29,7 +30,7 @@ INVOICE_STATES = ("draft", "open", "void", "written_off")
 
 def derive_open_invoices(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `open_invoices` and `balances` for each day (RULES 1, 6.1, 6.2)."""
-    invoices, payments, pauses, promises = _read_receivables(warehouse, days)
+    invoices, payments, pauses, promises = _read_receivables(warehouse, policy, days)
     open_invoices, balances = [], []
     for day in days:
         owed = receivables.owed_invoices(invoices, payments, policy.receivables.tolerance_minor, day)
@@ -41,11 +42,17 @@ def derive_open_invoices(warehouse: Warehouse, policy: Policy, days: Days) -> Fr
     return _with_ids(warehouse, pd.concat(open_invoices), pd.concat(balances))
 
 
-def _read_receivables(warehouse: Warehouse, days: Days) -> list[pd.DataFrame]:
-    names = ("invoices", "payments", "pauses", "promises")
+def _read_receivables(warehouse: Warehouse, policy: Policy, days: Days) -> list[pd.DataFrame]:
+    until: dict[str, object] = {"last": days.last}
+    sources = {"sources": [*policy.sources, MANUAL]}
     with warehouse.transaction() as connection:
         create_enums(connection)
-        return [fetch(connection, sql.load(name), {"last": days.last}) for name in names]
+        return [
+            fetch(connection, sql.load("invoices"), {**until, **sources}),
+            fetch(connection, sql.load("payments"), {**until, **sources}),
+            fetch(connection, sql.load("pauses"), until),
+            fetch(connection, sql.load("promises"), until),
+        ]
 
 
 def create_enums(connection: duckdb.DuckDBPyConnection) -> None:

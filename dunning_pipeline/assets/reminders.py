@@ -58,7 +58,7 @@ def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefin
         )
         Outbox(warehouse, STREAM).freeze(batch, frozen, decisions, settings.policy, settings.clock())
         held = warehouse.longest_hold()
-        warehouse.publish()
+        publish(context, warehouse)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(frozen),
@@ -71,6 +71,14 @@ def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefin
         )
 
     return reminders
+
+
+def publish(context: dg.AssetExecutionContext | dg.OpExecutionContext, warehouse: Warehouse) -> None:
+    """Renews the copy for readers. That it cannot be written must not undo what was decided or sent."""
+    try:
+        warehouse.publish()
+    except OSError as error:
+        context.log.error(f"the published copy of the warehouse could not be written: {error}")
 
 
 def build_reminders(warehouse: Warehouse, settings: Settings, days: Days) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from dunning_pipeline.errors import SourceError
 from dunning_pipeline.policy import TableFile, resolve
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA
+from dunning_pipeline.sql import literal
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class FileSourceReader:
         with duckdb.connect(":memory:") as connection:
             try:
                 relation = self._relation(connection, file)
-                connection.execute(f"copy ({relation}) to '{_escaped(target)}' (format parquet)")
+                connection.execute(f"copy ({relation}) to {literal(target)} (format parquet)")
                 return _unreadable(connection)
             except duckdb.Error as error:
                 raise SourceError(f"source {self.name}: {self._pattern(file)}: {_first_line(error)}") from error
@@ -55,13 +56,13 @@ class FileSourceReader:
         if not names:
             raise SourceError(f"source {self.name}: no file matches {pattern}")
         if all(name.endswith((".parquet", ".pq")) for name in names):
-            listed = "[" + ", ".join(f"'{_escaped(name)}'" for name in names) + "]"
+            listed = "[" + ", ".join(f"{literal(name)}" for name in names) + "]"
             return f"select columns(*)::varchar from read_parquet({listed}, union_by_name = true)"
-        delimiter = f", delim = '{_escaped(file.delimiter)}'" if file.delimiter else ""
+        delimiter = f", delim = {literal(file.delimiter)}" if file.delimiter else ""
         # The quote is given, because a guess from the first lines makes quotes further down a part of the values.
         # One scan for each file, because DuckDB does not keep unreadable lines where it unites files by name.
         options = f"header = true, all_varchar = true, quote = '\"', escape = '\"', store_rejects = true{delimiter}"
-        scans = [f"select * from read_csv('{_escaped(name)}', rejects_limit = 0, {options})" for name in names]
+        scans = [f"select * from read_csv({literal(name)}, rejects_limit = 0, {options})" for name in names]
         return " union all by name ".join(scans)
 
     def _pattern(self, file: TableFile) -> str:
@@ -88,7 +89,3 @@ def _unreadable(connection: duckdb.DuckDBPyConnection) -> pa.Table:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def _escaped(text: object) -> str:
-    return str(text).replace("'", "''")

@@ -22,10 +22,12 @@ TIMEOUT_SECONDS = (5.0, 60.0)
 MOST_EVENTS = 1_000
 MOST_BYTES = 5 * 1024 * 1024
 MOST_THROTTLED_ATTEMPTS = 5
+MOST_SECONDS_WAITED = 120
 
 ACCEPTED = 202
 NEVER_SENT = (
     requests.ConnectTimeout,
+    requests.exceptions.SSLError,
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
@@ -125,7 +127,7 @@ class Klaviyo:
         patient = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Throttled),
             wait=_told_to_wait,
-            stop=tenacity.stop_after_attempt(MOST_THROTTLED_ATTEMPTS),
+            stop=_give_up,
             sleep=self.sleep,
             reraise=True,
         )
@@ -160,6 +162,16 @@ class Klaviyo:
         return answer
 
 
+def _seconds(retry_after: str | None) -> float:
+    """The integer that Klaviyo sends; a second where a proxy sends something else."""
+    return float(retry_after) if retry_after and retry_after.isdigit() else 1.0
+
+
+def _give_up(state: tenacity.RetryCallState) -> bool:
+    """After some attempts, or when told to wait so long that a later run should look at day and batch again."""
+    return state.attempt_number >= MOST_THROTTLED_ATTEMPTS or _told_to_wait(state) > MOST_SECONDS_WAITED
+
+
 def _told_to_wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return error.retry_after if isinstance(error, Throttled) else 0.0
@@ -176,7 +188,7 @@ def _error_of(answer: requests.Response) -> KlaviyoError:
     message = f"Klaviyo answered {answer.status_code} ({words})" + (f", request {request_id}" if request_id else "")
     status = answer.status_code
     if status == 429:
-        return Throttled(message, float(answer.headers.get("Retry-After") or 1), errors)
+        return Throttled(message, _seconds(answer.headers.get("Retry-After")), errors)
     if status >= 500:
         return OutcomeUnknown(message, status, errors)
     if status == 400 and any(error.event is not None for error in errors):

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.resources.staging import Staged
-from dunning_pipeline.resources.warehouse import Warehouse, append, quoted
+from dunning_pipeline.resources.warehouse import Warehouse, append
+from dunning_pipeline.sql import quoted
 from dunning_pipeline.tables import CUSTOMER_KEYS, INVOICE_KEYS, INVOICES, PAYMENTS, REJECTED_ROWS, Table
 
 SHOWN_REASONS = 3
@@ -89,7 +90,7 @@ class Loader:
         (key,) = self.table.key
         reasons = [
             f"""select i.{key}, '{key} ''' || i.{key} || ''' comes from source ''' || t.source
-                || ''' too; give one of them an id_prefix' as reason
+                || ''' too; an id can only come from one source' as reason
             from incoming as i join {self.table.qualified} as t using ({key}) where t.source <> $source"""
         ]
         if self.table is PAYMENTS:

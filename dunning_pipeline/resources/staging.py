@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from dunning_pipeline.errors import SourceError
 from dunning_pipeline.policy import Mapping
-from dunning_pipeline.resources.warehouse import quoted
 from dunning_pipeline.rules.money import known_currencies
+from dunning_pipeline.sql import literal, quoted
 from dunning_pipeline.tables import Column, Kind, Table
 
 NOISE = "0.000001"
@@ -74,7 +74,7 @@ def stage(source: str, table: Table, mapping: Mapping, raw: Path, unreadable: pa
         names = [column.name for column in table.incoming]
         names += [f"custom_{number} as {quoted([name])}" for number, name in enumerate(custom)]
         connection.execute(
-            f"copy (select {', '.join(names)} from kept where _rank = 1) to {_literal(target)} (format parquet)"
+            f"copy (select {', '.join(names)} from kept where _rank = 1) to {literal(target)} (format parquet)"
         )
         pulled, duplicates, rounded = _counts(connection)
         return Staged(
@@ -107,7 +107,7 @@ def _mapped_columns(source: str, table: Table, mapping: Mapping, found: Sequence
     for column in table.incoming:
         name = column.incoming_name
         if name in mapping.values:
-            expressions[column.name] = _literal(mapping.values[name])
+            expressions[column.name] = literal(mapping.values[name])
         elif name in by_target or name in found:
             expressions[column.name] = f"nullif(trim(raw.{quoted([by_target.get(name, name)])}), '')"
         elif column.required:
@@ -185,14 +185,14 @@ def _typed(column: Column, mapping: Mapping, expressions: dict[str, str]) -> str
             exact = f"exact_{column.name}"
             return f"case when abs({exact} - round({exact})) <= {NOISE} then try_cast(round({exact}) as bigint) end"
         case Kind.DATE if mapping.date_format:
-            return f"try_strptime({text}, {_literal(mapping.date_format)})::date"
+            return f"try_strptime({text}, {literal(mapping.date_format)})::date"
         case Kind.DATE:
             plain = f"regexp_full_match({text}, '[0-9]+-[0-9]+-[0-9]+')"
             return f"case when {plain} then try_cast({text} as date) else try_cast({text} as timestamptz)::date end"
         case Kind.TEXT if column.name == "currency":
             return f"case when upper({text}) in (select code from currencies) then upper({text}) end"
         case Kind.TEXT if column.allowed:
-            allowed = ", ".join(map(_literal, column.allowed))
+            allowed = ", ".join(map(literal, column.allowed))
             return f"case when lower({text}) in ({allowed}) then lower({text}) end"
         case _:
             return f"try_cast({text} as {column.kind.sql})"
@@ -203,36 +203,36 @@ def _reasons(table: Table, mapping: Mapping, mapped: Sequence[Column]) -> Iterat
     for column in mapped:
         name, text = column.incoming_name, f"text_{column.name}"
         if column.required:
-            yield f"case when {text} is null then {_literal(name + ' is empty')} end"
+            yield f"case when {text} is null then {literal(name + ' is empty')} end"
         misfit = f"{text} is not null and {column.name} is null"
         if column.kind is Kind.MONEY:
             misfit += " and currency is not null"
-        opening = f"{_literal(name + ' ')} || chr(39) || {text} || chr(39)"
+        opening = f"{literal(name + ' ')} || chr(39) || {text} || chr(39)"
         yield f"case when {misfit} then {opening} || {_what_is_allowed(column, mapping)} end"
     for rule in table.row_rules:
-        yield f"case when {rule.broken} then {_literal(rule.reason)} end"
+        yield f"case when {rule.broken} then {literal(rule.reason)} end"
 
 
 def _what_is_allowed(column: Column, mapping: Mapping) -> str:
     """SQL of the end of the sentence about a text that is not of the column's kind."""
     match column.kind:
         case Kind.MONEY if mapping.minor_units:
-            return _literal(" is no whole number of minor units")
+            return literal(" is no whole number of minor units")
         case Kind.MONEY:
             return (
                 f"case when exact_{column.name} is null then ' is no amount' "
                 "else ' has more than the ' || digits || ' decimals of ' || currency end"
             )
         case Kind.DATE:
-            return _literal(f" is no date of the form {mapping.date_format or '2026-11-22'}")
+            return literal(f" is no date of the form {mapping.date_format or '2026-11-22'}")
         case Kind.INSTANT:
-            return _literal(" is no time of the form 2026-11-22T09:00:00+00:00")
+            return literal(" is no time of the form 2026-11-22T09:00:00+00:00")
         case Kind.TEXT if column.name == "currency":
-            return _literal(" is no ISO 4217 currency")
+            return literal(" is no ISO 4217 currency")
         case Kind.TEXT:
-            return _literal(f" is not allowed; allowed: {', '.join(column.allowed)}")
+            return literal(f" is not allowed; allowed: {', '.join(column.allowed)}")
         case _:
-            return _literal(" is not allowed; allowed: true, false")
+            return literal(" is not allowed; allowed: true, false")
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
@@ -248,7 +248,3 @@ def _currencies() -> pa.Table:
     known = known_currencies()
     digits = list(known.values())
     return pa.table({"code": list(known), "digits": digits, "factor": [10**places for places in digits]})
-
-
-def _literal(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"

@@ -7,7 +7,7 @@ inside a transaction, because the lock is held for as long as it is open.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,6 +20,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from dunning_pipeline.errors import InvalidRows, WarehouseError
+from dunning_pipeline.sql import literal
 from dunning_pipeline.tables import ALL_TABLES, Table
 
 SCHEMA_VERSION = 1
@@ -85,7 +86,10 @@ class Warehouse:
         return int(rows.num_rows)
 
     def publish(self) -> Path:
-        """Puts a copy of the file under `published/` for readers, who never meet a half-written one."""
+        """Puts a copy of the file, and its newest day as Parquet, under `published/` for readers.
+
+        They never meet a half-written file.
+        """
         target = self.path.parent / "published" / self.path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
@@ -97,6 +101,7 @@ class Warehouse:
         with partial.open("rb") as copied:
             os.fsync(copied.fileno())
         partial.replace(target)
+        _publish_newest_day(target)
         return target
 
     def longest_hold(self) -> float:
@@ -145,6 +150,19 @@ class Warehouse:
             _migrate(connection)
             self.path.chmod(0o600)
         self._checked_file = file
+
+
+def _publish_newest_day(copy: Path) -> None:
+    """Writes the newest day of each derived table beside the copy, as Parquet."""
+    with duckdb.connect(copy, read_only=True) as connection:
+        for table in ALL_TABLES:
+            if "as_of" in table.column_names and table.schema == "dunning":
+                target = copy.parent / f"{table.name}.parquet"
+                partial = target.with_suffix(f".{os.getpid()}.partial")
+                partial.touch(mode=0o600)
+                newest = f"select * from {table.qualified} where as_of = (select max(as_of) from {table.qualified})"
+                connection.execute(f"copy ({newest}) to {literal(partial)} (format parquet)")
+                partial.replace(target)
 
 
 def fetch(
@@ -234,8 +252,3 @@ def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
 def _add_missing_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     for column in table.columns:
         connection.execute(f'alter table {table.qualified} add column if not exists "{column.name}" {column.kind.sql}')
-
-
-def quoted(names: Sequence[str]) -> str:
-    """Names as a list of quoted SQL identifiers."""
-    return ", ".join('"' + name.replace('"', '""') + '"' for name in names)

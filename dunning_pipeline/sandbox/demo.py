@@ -119,5 +119,5 @@ def _print_where_to_look(settings: Settings, out: Console) -> None:
     out.print("\n[bold]Where to look[/bold]")
     out.print(f"  warehouse            {settings.warehouse_path}")
     out.print(f"  a copy for readers   {published}")
-    out.print("  Dagster's UI on it   make dev DEMO=1")
+    out.print("  Dagster's UI on it   make dev DEMO=1   (to send from there, run `dunning sandbox` beside it)")
     out.print("  run it again         nobody is reminded twice on a day")

@@ -5,6 +5,7 @@ select
     coalesce(i.invoice_key, -1) as invoice_key,
     p.currency::currency_code as currency
 from source.payments as p
-left join source.invoices as i on i.invoice_key = p.invoice_key
+left join source.invoices as i on i.invoice_key = p.invoice_key and list_contains($sources, i.source)
 where p.paid_on <= $last and p.recorded_on <= $last
     and (i.invoice_key is null or i.recorded_on <= $last)
+    and list_contains($sources, p.source)

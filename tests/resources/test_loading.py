@@ -156,7 +156,7 @@ def test_an_id_of_two_sources_is_refused_naming_both(pull: Pull, together: bool)
     ]
     (refused,) = pull.rejected().to_dict("records")
     assert (refused["source"], refused["table"]) == ("shop", "invoices")
-    assert refused["reason"] == "invoice_id 'F1' comes from source 'billing' too; give one of them an id_prefix"
+    assert refused["reason"] == "invoice_id 'F1' comes from source 'billing' too; an id can only come from one source"
     assert json.loads(refused["row"])["invoice_id"] == "F1"
 
 
@@ -182,7 +182,7 @@ def test_a_row_refused_for_two_reasons_is_one_rejected_row(pull: Pull) -> None:
     (reason,) = pull.rejected()["reason"]
     assert set(reason.split("; ")) == {
         "payment_id 'P1' comes from source 'billing' too",
-        "give one of them an id_prefix",
+        "an id can only come from one source",
         "a payment in USD for invoice 'F1', which is in EUR",
     }
 
