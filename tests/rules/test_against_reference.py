@@ -116,11 +116,11 @@ class Generator:
 
     def rules(self) -> Rules:
         workflows = tuple(self.workflow(name) for name in ("standard", "gentle", "empty", "strict"))
-        names = [workflow.name for workflow in workflows]
+        names = [workflow.name for workflow in workflows if workflow.actions]
         weekdays = self.chance.choice([range(5), range(5), range(7), self.chance.sample(range(7), 3)])
         return Rules(
             workflows=tuple(self.chance.sample(workflows, len(workflows))),
-            default=self.chance.choice([*names, "standard", "gentle", "strict", None]),
+            default=self.chance.choice([*names, *names, *names, "empty", None]),
             working_days=frozenset(weekdays),
             tolerance=self.chance.choice([{}, {"EUR": 5, "JPY": 100}, {"EUR": 1_000, "KWD": 1}]),
             minimum_amount=self.chance.choice([{}, {"EUR": 1_000, "USD": 9_200}, {"EUR": 12_345, "JPY": 2_000}]),
@@ -148,7 +148,7 @@ class Generator:
         for number in range(self.knobs.customers):
             self.add_customer(ledger, f"c{number}", rules)
         for number in range(3):
-            if self.happens(0.2):
+            if self.happens(0.1):
                 start = self.day()
                 ledger.pauses.append(Pause(f"z-all-{number}", "organisation", start, start + timedelta(days=2)))
         for table in fields(Ledger):
@@ -224,7 +224,7 @@ class Generator:
             )
 
     def unapplied(self, customer_id: str) -> Iterable[Payment]:
-        for number in range(self.chance.choice([1, 2]) if self.happens() else 0):
+        for number in range(self.chance.choice([1, 2]) if self.happens(0.3) else 0):
             yield Payment(
                 payment_id=f"{customer_id}-u{number}",
                 customer_id=customer_id,
@@ -249,14 +249,14 @@ class Generator:
             )
 
     def promises(self, customer_id: str, invoice_ids: Sequence[str]) -> Iterable[Promise]:
-        for number in range(self.chance.choice([1, 2, 3]) if self.happens() else 0):
+        for number in range(self.chance.choice([1, 2, 3]) if self.happens(0.25) else 0):
             made = self.day(earlier=self.chance.choice([0, 0, 20]))
             yield Promise(
                 promise_id=f"{customer_id}-s{number}",
                 customer_id=customer_id,
                 promised_on=made,
                 pay_by=made + timedelta(days=self.chance.randint(0, 6)),
-                invoice_id=self.chance.choice([None, *invoice_ids]),
+                invoice_id=self.chance.choice([None, None, *invoice_ids]),
                 pauses=self.chance.choice([True, True, True, False, None]),
                 withdrawn_on=self.maybe(self.day),
                 recorded_on=self.maybe(self.day),
@@ -264,7 +264,7 @@ class Generator:
 
     def assignments(self, customer_id: str, invoice_ids: Sequence[str], rules: Rules) -> Iterable[Assignment]:
         meant = [workflow.name for workflow in rules.workflows if workflow.actions]
-        names = [*meant, *meant, "empty", "unassigned", "of another policy"]
+        names = [*meant, *meant, *meant, "empty", "unassigned", "of another policy"]
         for number in range(self.chance.choice([1, 2, 3]) if self.happens(0.5) else 0):
             start = self.day()
             yield Assignment(
