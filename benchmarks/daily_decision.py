@@ -58,7 +58,7 @@ DERIVATIONS: tuple[Derivation, ...] = (OPEN_INVOICES_DERIVATION, CARRYING_INVOIC
 def decide(warehouse: Warehouse, policy: Policy) -> None:
     """The three derived assets of a day, read, decided, checked and written as their jobs do."""
     for derivation in DERIVATIONS:
-        derive_and_replace(derivation, warehouse, policy, Days(AS_OF, AS_OF))
+        derive_and_replace(derivation, warehouse, policy, Days(AS_OF, AS_OF), run_id="benchmark")
 
 
 def carrying_by_sql(warehouse: Warehouse) -> pd.DataFrame:

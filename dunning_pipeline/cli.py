@@ -3,16 +3,19 @@
 Exit codes: 0 success, 1 something is wrong with the data or a service, 2 wrong usage or a wrong policy.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dunning_pipeline.cli_recording import app as recording
+from dunning_pipeline.cli_recording import date_option
 from dunning_pipeline.errors import DunningError, SendingRefused
 from dunning_pipeline.policy import MissingVariable, PolicyError
 from dunning_pipeline.settings import load_settings
@@ -24,10 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DEFAULT_SANDBOX_PORT = 8765
+DEFAULT_LISTED = 100
 _MARKS = {"wrong": "[red]wrong[/red]", "note": "[yellow]note[/yellow]", "fine": "[green]fine[/green]"}
 
 
@@ -55,7 +59,7 @@ def check() -> None:
 
 @app.command()
 def run(
-    as_of: Annotated[str | None, typer.Option(help="The day to decide, e.g. 2026-11-22; today by default.")] = None,
+    as_of: Annotated[date | None, date_option("The day to decide, e.g. 2026-11-22; today by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make a batch that can never be sent.")] = False,
     send: Annotated[bool, typer.Option("--send", help="Send today's batch; needs sending.live: true.")] = False,
 ) -> None:
@@ -69,7 +73,7 @@ def run(
     from dunning_pipeline.terminal import print_counts, print_day  # noqa: PLC0415
 
     settings = load_settings()
-    day = _day(as_of) if as_of else settings.today()
+    day = as_of or settings.today()
     if send and dry_run:
         raise typer.BadParameter("--send and --dry-run exclude each other", param_hint="--send")
     if send and day != settings.today():
@@ -88,6 +92,28 @@ def run(
             with err.status("sending"):
                 run_send(settings, instance, send_run_config(batch_id))
             print_counts("Sent to Klaviyo", "outcome", "reminders", sent_counts(warehouse, batch_id), out)
+
+
+@app.command()
+def preview(
+    as_of: Annotated[date | None, date_option("The day to decide, e.g. 2026-11-22; today by default.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Most reminders to list.")] = DEFAULT_LISTED,
+) -> None:
+    """Show who would be reminded of what, and why the others are not.
+
+    Decides on a scratch copy, from what was pulled last and recorded by hand; pulls, sends and keeps nothing.
+    """
+    from dunning_pipeline.preview import preview as decide  # noqa: PLC0415
+    from dunning_pipeline.terminal import print_preview  # noqa: PLC0415
+
+    settings = load_settings()
+    day = as_of or settings.today()
+    with err.status(f"deciding {day}"):
+        decided = decide(settings, day)
+    print_preview(decided, limit, out)
+
+
+app.add_typer(recording)
 
 
 @app.command()
@@ -112,13 +138,6 @@ def sandbox(
         out.print("stopped")
 
 
-def _day(text: str) -> date:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is no date of the form 2026-11-22", param_hint="--as-of") from None
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: errors become sentences on stderr, never tracebacks.
 
@@ -132,6 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except DunningError as error:
         err.print(str(error), markup=False)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("DUNNING_TRACEBACK"):
+            raise
+        first = next(iter(str(error).strip().splitlines()), "")
+        err.print(f"{type(error).__name__}: {first} (DUNNING_TRACEBACK=1 shows where)", markup=False)
         sys.exit(1)
 
 

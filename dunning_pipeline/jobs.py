@@ -1,10 +1,12 @@
 """Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch that it left."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import ResourceParam
 
+from dunning_pipeline.assets.metadata import preview
 from dunning_pipeline.assets.reminders import publish
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
@@ -19,7 +21,9 @@ from dunning_pipeline.tables import SENT_HISTORY
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-MOST_RUNTIME_SECONDS = 4 * 60 * 60
+MOST_SECONDS_DECIDING = 4 * 60 * 60
+MOST_SECONDS_SENDING = 30 * 60
+"""A send whose host died counts as failed after this time, and is asked for again."""
 
 
 def daily_job() -> "UnresolvedAssetJobDefinition":
@@ -28,7 +32,7 @@ def daily_job() -> "UnresolvedAssetJobDefinition":
         DAILY_JOB,
         selection=dg.AssetSelection.all(),
         description="Pulls every source, derives the decisions of a day and, for today, freezes the batch.",
-        tags={"dagster/max_runtime": str(MOST_RUNTIME_SECONDS)},
+        tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING)},
     )
 
 
@@ -44,36 +48,41 @@ def send_op(
     config: SendConfig,
     warehouse: ResourceParam[Warehouse],
     settings: ResourceParam[Settings],
-) -> None:
-    """Sends, and logs a materialisation of `dunning/sent_history` that the sensor reads."""
+) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """Sends, and yields a materialisation of `dunning/sent_history` with what came of it."""
     warehouse.longest_hold()
     try:
         report = send_batch(config.batch_id, Outbox(warehouse, STREAM), settings)
     except DunningError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    held = warehouse.longest_hold()
-    publish(context, warehouse)
-    context.log_event(
-        dg.AssetMaterialization(
-            asset_key(SENT_HISTORY),
-            description=summary(report),
-            metadata={
-                "batch_id": report.batch.batch_id,
-                "as_of": report.batch.as_of.isoformat(),
-                "size": report.batch.size,
-                "already": report.already,
-                **report.outcomes,
-                "left": report.left,
-                "unresolved": report.unresolved,
-                "requests": report.requests,
-                "longest_lock_seconds": held,
-            },
-        )
+    history = warehouse.fetch(
+        "select * from dunning.sent_history where batch_id = $batch_id order by attempted_at",
+        {"batch_id": report.batch.batch_id},
     )
+    # Yielded, because Dagster forgets what a step that fails has logged.
+    yield dg.AssetMaterialization(
+        asset_key(SENT_HISTORY),
+        description=summary(report),
+        metadata={
+            "dagster/row_count": len(history),
+            "batch_id": report.batch.batch_id,
+            "as_of": report.batch.as_of.isoformat(),
+            "size": report.batch.size,
+            "already": report.already,
+            **report.outcomes,
+            "left": report.left,
+            "unresolved": report.unresolved,
+            "requests": report.requests,
+            "preview": preview(history),
+            "longest_lock_seconds": warehouse.longest_hold(),
+        },
+    )
+    publish(context, warehouse)
     if report.left:
         # A failed run is what the sensor asks for again, and a lost answer is resolved by sending again (RULES 9.3).
         reason = report.error or "Klaviyo may have accepted what is left, which the next run sends once more"
         raise dg.Failure(f"{summary(report)}; {reason}", allow_retries=False)
+    yield dg.Output(None)
 
 
 def summary(report: Report) -> str:
@@ -88,7 +97,7 @@ def summary(report: Report) -> str:
 @dg.job(
     name=SEND_JOB,
     description="Sends the newest live batch of today. Started by send_reminders_sensor when sending.live is true.",
-    tags={"dagster/max_runtime": str(MOST_RUNTIME_SECONDS)},
+    tags={"dagster/max_runtime": str(MOST_SECONDS_SENDING)},
 )
 def send_job() -> None:
     """One op: sending is an act, not a table."""

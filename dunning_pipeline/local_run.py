@@ -40,8 +40,17 @@ def run_daily(settings: Settings, instance: dg.DagsterInstance, day: date, tags:
         first = settings.policy.organisation.first_day
         raise DunningError(f"{day} cannot be derived; allowed: from {first} (organisation.first_day) to today")
     job = build_defs(settings).resolve_job_def(DAILY_JOB)
-    result = job.execute_in_process(instance=instance, partition_key=day.isoformat(), tags=tags, run_config=_QUIET)
+    try:
+        result = job.execute_in_process(instance=instance, partition_key=day.isoformat(), tags=tags, run_config=_QUIET)
+    except dg.DagsterError as error:
+        raise DunningError(f"daily_dunning failed: {_first_sentence(error)}") from error
     return result.run_id
+
+
+def _first_sentence(error: Exception) -> str:
+    """The first line, with what it announces: Dagster names the failed checks on the next one."""
+    lines = str(error).strip().splitlines()
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def run_send(settings: Settings, instance: dg.DagsterInstance, run_config: Mapping[str, Any]) -> None:

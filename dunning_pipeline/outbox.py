@@ -4,14 +4,15 @@ Only short transactions against the warehouse; the sending itself is in sending.
 a reminder or an attempt (RULES 9.5).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 from dunning_pipeline import sql
+from dunning_pipeline.errors import SendingRefused
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.warehouse import Warehouse, append, declared_rows, fetch
 from dunning_pipeline.tables import BATCH_DECISIONS, BATCHES, POLICIES, REMINDERS, SENT_HISTORY
@@ -89,18 +90,6 @@ class Outbox:
                 append(connection, table, arrow)
             _store_policy(connection, policy, now)
 
-    def start_sending(self, batch_id: str) -> str:
-        """Notes that a batch is being sent, if it is the newest live one; returns the id of the newest either way.
-
-        Looking and noting are one transaction, so that a batch frozen meanwhile is never overlooked.
-        """
-        with self.warehouse.transaction() as connection:
-            newest = fetch(connection, _NEWEST_LIVE, {"stream": self.stream})
-            found = str(newest["batch_id"].iloc[0])
-            if found == batch_id:
-                _set_state(connection, batch_id, "sending")
-        return found
-
     def newest_live(self) -> Batch | None:
         """The newest live batch: the only one that may be sent (RULES 9.1)."""
         return _batch_of(self.warehouse.fetch(_NEWEST_LIVE, {"stream": self.stream}))
@@ -124,31 +113,62 @@ class Outbox:
         """
         return self.warehouse.fetch(sql.load("to_send"), {"batch_id": batch_id})
 
-    def record_attempts(self, reminders: pd.DataFrame, at: datetime, contact_on: date) -> None:
-        """Writes `attempting` for each reminder, before the request that carries it leaves."""
-        self._append(reminders, [Result("attempting")] * len(reminders), at, contact_on)
+    def begin_attempts(
+        self, batch_id: str, reminders: pd.DataFrame, at: datetime, contact_on: date
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Writes `attempting` for each reminder, before the request that carries it leaves.
 
-    def record_results(
-        self, reminders: pd.DataFrame, results: Sequence[Result], at: datetime, contact_on: date
-    ) -> None:
-        """Writes what came of each reminder's attempt, right after the answer."""
-        self._append(reminders, results, at, contact_on)
+        In the same transaction the batch is looked at once more, and a customer to whom another reminder of the
+        day went, or may have gone, meanwhile is dropped: at most one a day (RULES 5.4).
 
-    def set_state(self, batch_id: str, state: str) -> None:
-        """Notes how far a batch is."""
+        Returns:
+            The reminders that may leave, and those that were dropped.
+
+        Raises:
+            SendingRefused: a newer live batch superseded this one (RULES 9.1).
+        """
         with self.warehouse.transaction() as connection:
-            _set_state(connection, batch_id, state)
+            newest = _batch_of(fetch(connection, _NEWEST_LIVE, {"stream": self.stream}))
+            if newest is None or newest.batch_id != batch_id:
+                by = newest.batch_id if newest else "nothing"
+                raise SendingRefused(f"batch {batch_id} was superseded by {by}, which is newer")
+            connection.execute("update dunning.batches set state = 'sending' where batch_id = ?", [batch_id])
+            today = fetch(connection, sql.load("reminded_today"), {"stream": self.stream, "day": contact_on})
+            second = _reminded_otherwise(reminders, today)
+            going = reminders[~second]
+            dropped = Result("dropped", error_detail="another reminder of today was accepted, or may have been")
+            for rows, result in ((going, Result("attempting")), (reminders[second], dropped)):
+                if len(rows):
+                    append(connection, SENT_HISTORY, _history(rows, result, at, contact_on))
+        return going, reminders[second]
 
-    def _append(self, reminders: pd.DataFrame, results: Sequence[Result], at: datetime, contact_on: date) -> None:
-        outcomes = pd.DataFrame(results, index=reminders.index).astype({"http_status": "Int64"})
-        history = reminders.join(outcomes).assign(
-            attempt=reminders["attempts"] + 1, attempted_at=at, contact_on=pd.Timestamp(contact_on)
-        )
-        self.warehouse.append(SENT_HISTORY, history)
+    def record_results(self, reminders: pd.DataFrame, result: Result, at: datetime, contact_on: date) -> None:
+        """Writes what came of the reminders' attempts, right after the answer."""
+        rows = _history(reminders, result, at, contact_on)
+        with self.warehouse.transaction() as connection:
+            append(connection, SENT_HISTORY, rows)
+
+    def finish(self, batch_id: str) -> None:
+        """Notes that nothing of a batch is left to send."""
+        with self.warehouse.transaction() as connection:
+            connection.execute(
+                "update dunning.batches set state = 'sent'"
+                " where batch_id = ? and live and state in ('planned', 'sending')",
+                [batch_id],
+            )
 
 
-def _set_state(connection: duckdb.DuckDBPyConnection, batch_id: str, state: str) -> None:
-    connection.execute("update dunning.batches set state = ? where batch_id = ?", [state, batch_id])
+def _reminded_otherwise(reminders: pd.DataFrame, today: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether the customer was reminded today by another reminder, and not by this one."""
+    others = reminders[["customer_id", "reminder_id"]].merge(today, on="customer_id", suffixes=("", "_of_today"))
+    others = others[others["reminder_id"] != others["reminder_id_of_today"]]
+    return reminders["reminder_id"].isin(others["reminder_id"])
+
+
+def _history(reminders: pd.DataFrame, result: Result, at: datetime, contact_on: date) -> pa.Table:
+    rows = reminders.assign(**asdict(result), attempt=reminders["attempts"] + 1, attempted_at=at)
+    rows = rows.assign(contact_on=pd.Timestamp(contact_on))
+    return declared_rows(SENT_HISTORY, rows)
 
 
 def _batch_row(batch: Batch, policy: Policy, now: datetime) -> pd.DataFrame:

@@ -741,11 +741,7 @@ def _kind(kind: str) -> Callable[[Policy], bool]:
 
 # What is accepted and does nothing yet. A line goes when the feature arrives.
 _NOT_YET_DECIDING: dict[str, Callable[[Policy], bool]] = {
-    "calendar.holidays": lambda policy: policy.calendar.holidays != Holidays(),
     "workflows.carried_by: invoice": _any_workflow(lambda workflow: workflow.carried_by == "invoice"),
-    "workflows.anchor: issue_date": _any_workflow(lambda workflow: workflow.anchor == "issue_date"),
-    "workflows.logic: contextual": _any_workflow(lambda workflow: workflow.logic == "contextual"),
-    "workflows.repeat_last": _any_workflow(lambda workflow: workflow.repeat_last is not None),
     "smart_rules": lambda policy: bool(policy.smart_rules),
     "smart_rules_override_manual": lambda policy: policy.smart_rules_override_manual,
     "max_invoice_reminders_per_customer_and_day": (

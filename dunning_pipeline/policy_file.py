@@ -459,8 +459,11 @@ def bounds(value: Any) -> tuple[Decimal | date, Decimal | date]:
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _REFERENCE = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
+SECRET_NAMES = "pass|pwd|token|secret|odbc_connect"
+"""What in the name of a URL's parameter tells that its value is, or holds, a secret."""
+
 _URL_PASSWORD = re.compile(
-    rf"://[^/@:]*:(?!{_REFERENCE}@)[^@/]+@|[?&;](?:password|pwd|token|secret)=(?!{_REFERENCE})", re.I
+    rf"://[^/@:]*:(?!{_REFERENCE}@)[^@/]+@|[?&;][^=&;]*(?:{SECRET_NAMES})[^=&;]*=(?!{_REFERENCE})", re.I
 )
 _TABLE_PART = r'(?:"[^"]+"|`[^`]+`|\[[^\]]+\]|[\w$-]+)'
 _TABLE = re.compile(rf"{_TABLE_PART}(?:\.{_TABLE_PART})*")

@@ -1,9 +1,9 @@
 """`dunning check`: what is wrong with policy, sources and key before a run finds out. Changes nothing."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import duckdb
 from pydantic import SecretStr
 
 from dunning_pipeline.errors import DunningError
@@ -11,10 +11,12 @@ from dunning_pipeline.policy import Policy, PolicyError, unused_settings
 from dunning_pipeline.resources.klaviyo import Klaviyo, KlaviyoError
 from dunning_pipeline.resources.readers import pulled_sources, reader_of
 from dunning_pipeline.resources.staging import raw_columns_problem
+from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import MANUAL, SOURCE_TABLES
 
 FORBIDDEN = 403
+LOCK_TIMEOUT_SECONDS = 5.0
 _TABLES = {table.name: table for table in SOURCE_TABLES}
 
 
@@ -34,6 +36,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     policy = settings.policy
     yield Finding("fine", f"policy {settings.policy_file}: {len(policy.workflows)} workflows")
     yield from (Finding("note", sentence) for sentence in unused_settings(policy))
+    yield from _check_home(settings)
     yield from _check_sources(settings, policy)
     yield from _check_leftovers(settings, policy)
     yield from _check_klaviyo(settings, policy)
@@ -64,17 +67,25 @@ def _check_sources(settings: Settings, policy: Policy) -> Iterator[Finding]:
         yield Finding("note", "no source feeds the table payments: every invoice counts as unpaid")
 
 
+def _check_home(settings: Settings) -> Iterator[Finding]:
+    """Whether DUNNING_HOME can be written, or made."""
+    home = settings.home.resolve()
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        yield Finding("wrong", f"DUNNING_HOME {settings.home} cannot be written: {nearest} is not a writable folder")
+
+
 def _check_leftovers(settings: Settings, policy: Policy) -> Iterator[Finding]:
     """Invoices of sources that the policy no longer names: they stay in the warehouse, but are not chased."""
     if not settings.warehouse_path.exists():
         return
+    query = "select source, count(*) as invoices from source.invoices group by source order by source"
     try:
-        with duckdb.connect(settings.warehouse_path, read_only=True) as connection:
-            rows = connection.execute("select source, count(*) from source.invoices group by source").fetchall()
-    except duckdb.Error:
-        yield Finding("note", f"the warehouse {settings.warehouse_path} is in use and was not looked at")
+        rows = Warehouse(settings.warehouse_path, lock_timeout=LOCK_TIMEOUT_SECONDS).look(query)
+    except DunningError as error:
+        yield Finding("wrong", str(error))
         return
-    for source, count in rows:
+    for source, count in rows.to_numpy():
         if source not in policy.sources and source != MANUAL:
             sentence = f"{count} invoices of the source {source}, which the policy no longer names, are not chased"
             yield Finding("note", sentence)

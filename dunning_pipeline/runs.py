@@ -1,6 +1,6 @@
 """How runs are named and tagged, and which of them make a batch that may be sent."""
 
-from collections.abc import Mapping
+import dagster as dg
 
 from dunning_pipeline.policy import Policy
 
@@ -16,11 +16,16 @@ STARTED_BY_HAND_TAG = "dunning/started_by"
 DRY_RUN, SEND = "dry_run", "send"
 
 
-def batch_is_live(policy: Policy, job_name: str, tags: Mapping[str, str]) -> bool:
-    """Whether today's batch of a run may be sent: a daily run, no backfill, no dry run, with `sending.live`."""
+def batch_is_live(policy: Policy, run: dg.DagsterRun) -> bool:
+    """Whether today's batch of a run may be sent: `sending.live`, and a whole daily run, no backfill, no dry run.
+
+    A run of some assets only, or from a failure on, would freeze what an earlier pull knew.
+    """
     return (
         policy.sending.live
-        and job_name == DAILY_JOB
-        and BACKFILL_TAG not in tags
-        and tags.get(STARTED_BY_HAND_TAG) != DRY_RUN
+        and run.job_name == DAILY_JOB
+        and not run.asset_selection
+        and run.parent_run_id is None
+        and BACKFILL_TAG not in run.tags
+        and run.tags.get(STARTED_BY_HAND_TAG) != DRY_RUN
     )

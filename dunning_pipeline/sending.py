@@ -4,7 +4,7 @@ An act of its own, never a side effect of deriving a table. What is sent was fro
 """
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
-from dunning_pipeline.errors import SendingRefused
+from dunning_pipeline.errors import DunningError, SendingRefused
 from dunning_pipeline.outbox import Batch, Outbox, Result
 from dunning_pipeline.policy import undecided_settings
 from dunning_pipeline.resources.klaviyo import (
@@ -22,18 +22,20 @@ from dunning_pipeline.resources.klaviyo import (
     BULK_TAIL,
     MOST_BYTES,
     MOST_EVENTS,
-    ApiError,
+    MOST_SECONDS_WAITED,
+    MOST_THROTTLED_ATTEMPTS,
     InvalidEvents,
     Klaviyo,
     KlaviyoError,
     OutcomeUnknown,
+    Throttled,
 )
 from dunning_pipeline.settings import Settings
 
 
 @dataclass
 class Report:
-    """What became of a batch: reminders by outcome in this run, and what is left.
+    """What became of a batch: the last outcome of each reminder in this run, and what is left.
 
     `already` had a final outcome before this run, most of them: accepted. `left` can be sent by another run of the
     same day, `unresolved` among them may have been accepted.
@@ -41,13 +43,14 @@ class Report:
 
     batch: Batch
     already: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
     requests: int = 0
-    error: KlaviyoError | None = None
+    error: DunningError | None = None
 
-    def count(self, outcome: str, number: int = 1) -> None:
-        """Adds to the number of reminders with an outcome."""
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Reminders by their last outcome in this run."""
+        return dict(Counter(self.results.values()))
 
     @property
     def accepted(self) -> int:
@@ -78,12 +81,11 @@ def send_batch(batch_id: str | None, outbox: Outbox, settings: Settings) -> Repo
     """
     with _sending_lock(settings):
         batch = _sendable(batch_id, outbox, settings)
-        _start(batch, outbox)
         pending = outbox.to_send(batch.batch_id)
         report = Report(batch, already=batch.size - len(pending))
         _Sender(outbox, settings, _klaviyo(settings), report).send(pending)
         if not report.left:
-            outbox.set_state(batch.batch_id, "sent")
+            outbox.finish(batch.batch_id)
         return report
 
 
@@ -101,21 +103,27 @@ def may_send(settings: Settings) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sender:
-    """One run of sending: takes chunks off a queue until nothing is left or the request itself is refused."""
+    """One run of sending: takes chunks off a queue until nothing is left or the request itself is refused.
+
+    Day and batch are looked at again before each request, those that wait for Klaviyo's limits included.
+    """
 
     outbox: Outbox
     settings: Settings
     klaviyo: Klaviyo
     report: Report
+    throttled: int = 0
 
     def send(self, pending: pd.DataFrame) -> None:
         queue = deque(chunks(self._drop_unlisted(pending)))
         while queue and self.report.error is None:
-            chunk = queue.popleft()
-            _refuse_another_day(self.report.batch, self.settings)
-            queue.extendleft(reversed(self._send_chunk(chunk)))
+            try:
+                _refuse_another_day(self.report.batch, self.settings)
+                queue.extendleft(reversed(self._send_chunk(queue.popleft())))
+            except SendingRefused as refusal:
+                self.report.error = refusal
 
     def _drop_unlisted(self, pending: pd.DataFrame) -> pd.DataFrame:
         """Drops what is not addressed to somebody on the allow list, where there is one."""
@@ -123,47 +131,66 @@ class _Sender:
         if not allowed:
             return pending
         listed = pd.Series([bool(allowed & _identifiers(body)) for body in pending["body"]], pending.index, dtype=bool)
-        dropped = pending[~listed]
-        if len(dropped):
-            results = [Result("dropped", error_detail="not on sending.allow_list")] * len(dropped)
-            self._record(dropped, results, self._now())
+        self._record(pending[~listed], Result("dropped", error_detail="not on sending.allow_list"), self._now())
         return pending[listed]
 
     def _send_chunk(self, chunk: pd.DataFrame) -> list[pd.DataFrame]:
-        """Attempts a chunk and records what came of it; returns what must be tried again in smaller chunks.
+        """Attempts a chunk and records what came of it; returns what must be tried again.
 
         Outcomes are dated like their attempts: the answer may come after midnight.
         """
         left = self._now()
-        self.outbox.record_attempts(chunk, *left)
+        chunk, second = self.outbox.begin_attempts(self.report.batch.batch_id, chunk, *left)
+        self.report.results.update(dict.fromkeys(second["reminder_id"], "dropped"))
+        if chunk.empty:
+            return []
         self.report.requests += 1
         try:
             self.klaviyo.create_events(chunk["body"].tolist())
         except InvalidEvents as error:
             return self._narrow(chunk, error, left)
+        except Throttled as error:
+            self._record(chunk, _result("not_delivered", error), left)
+            return self._wait(chunk, error)
         except OutcomeUnknown as error:
-            self._record(chunk, [_result("unknown", error)] * len(chunk), left)
+            self._record(chunk, _result("unknown", error), left)
         except KlaviyoError as error:
-            self._record(chunk, [_result("not_delivered", error)] * len(chunk), left)
+            self._record(chunk, _result("not_delivered", error), left)
             self.report.error = error
         else:
-            self._record(chunk, [Result("accepted", 202)] * len(chunk), left)
+            self._record(chunk, Result("accepted", 202), left)
+            self.throttled = 0
         return []
 
+    def _wait(self, chunk: pd.DataFrame, error: Throttled) -> list[pd.DataFrame]:
+        """Waits as told, unless it is too often or too long, which is left to a later run."""
+        self.throttled += 1
+        if self.throttled >= MOST_THROTTLED_ATTEMPTS or error.retry_after > MOST_SECONDS_WAITED:
+            self.report.error = error
+            return []
+        self.klaviyo.sleep(error.retry_after)
+        return [_tried_again(chunk)]
+
     def _narrow(self, chunk: pd.DataFrame, error: InvalidEvents, left: tuple[datetime, date]) -> list[pd.DataFrame]:
-        """Rejects the events that the error names; the others go again, singly where it names none (RULES 9.3)."""
+        """Rejects the events that the error names; the others go again, singly where it names none (RULES 9.3).
+
+        A single event whose error points nowhere is at fault only if Klaviyo took others meanwhile; otherwise the
+        request is, and the run ends without rejecting anybody.
+        """
         named = {found.event: found for found in error.errors if found.event is not None}
-        if len(chunk) == 1:
-            named = {0: error.errors[0] if error.errors else ApiError("invalid", str(error))}
-        results = [
-            Result("rejected", error.status, named[place].code, named[place].detail)
-            if place in named
-            else _result("not_delivered", error)
-            for place in range(len(chunk))
-        ]
-        self._record(chunk, results, left)
-        again = chunk[[place not in named for place in range(len(chunk))]]
-        again = again.assign(attempts=again["attempts"] + 1)
+        if not named and len(chunk) == 1:
+            if not self.report.accepted:
+                self._record(chunk, _result("not_delivered", error), left)
+                self.report.error = error
+                return []
+            named = {0: error.errors[0]}
+        faulty = pd.Series([place in named for place in range(len(chunk))], chunk.index)
+        for place in sorted(named):
+            result = Result("rejected", error.status, named[place].code, named[place].detail)
+            self._record(chunk.iloc[[place]], result, left)
+        again = chunk[~faulty]
+        self._record(again, _result("not_delivered", error), left)
+        again = _tried_again(again)
         if named:
             return [again] if len(again) else []
         return [again.iloc[[place]] for place in range(len(again))]
@@ -171,10 +198,14 @@ class _Sender:
     def _now(self) -> tuple[datetime, date]:
         return self.settings.clock(), self.settings.today()
 
-    def _record(self, reminders: pd.DataFrame, results: list[Result], left: tuple[datetime, date]) -> None:
-        self.outbox.record_results(reminders, results, *left)
-        for result in results:
-            self.report.count(result.outcome)
+    def _record(self, reminders: pd.DataFrame, result: Result, left: tuple[datetime, date]) -> None:
+        if len(reminders):
+            self.outbox.record_results(reminders, result, *left)
+            self.report.results.update(dict.fromkeys(reminders["reminder_id"], result.outcome))
+
+
+def _tried_again(chunk: pd.DataFrame) -> pd.DataFrame:
+    return chunk.assign(attempts=chunk["attempts"] + 1)
 
 
 def chunks(pending: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -201,17 +232,14 @@ def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings) -> Batch
         raise SendingRefused(f"there is {wanted} of the {outbox.stream} stream: run daily_dunning for today first")
     if not batch.live:
         raise SendingRefused(f"batch {batch.batch_id} is not live: dry runs, replays and backfills are never sent")
+    newest = outbox.newest_live()
+    if newest and newest.batch_id != batch.batch_id:
+        raise SendingRefused(f"batch {batch.batch_id} was superseded by {newest.batch_id}, which is newer")
     _refuse_another_day(batch, settings)
     most = settings.policy.sending.max_batch
     if batch.size > most:
         raise SendingRefused(f"batch {batch.batch_id} has {batch.size} reminders, more than sending.max_batch ({most})")
     return batch
-
-
-def _start(batch: Batch, outbox: Outbox) -> None:
-    newest = outbox.start_sending(batch.batch_id)
-    if newest != batch.batch_id:
-        raise SendingRefused(f"batch {batch.batch_id} was superseded by {newest}, which is newer")
 
 
 def _refuse_another_day(batch: Batch, settings: Settings) -> None:

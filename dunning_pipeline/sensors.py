@@ -10,98 +10,102 @@ from dagster import ResourceParam
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.jobs import send_run_config, send_tags
-from dunning_pipeline.runs import (
-    BACKFILL_TAG,
-    BATCH_TAG,
-    DAILY_JOB,
-    PARTITION_TAG,
-    SEND_JOB,
-    STARTED_BY_HAND_TAG,
-)
+from dunning_pipeline.resources.clock import system_clock
+from dunning_pipeline.runs import BATCH_TAG, SEND_JOB
 from dunning_pipeline.sending import may_send
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import REMINDERS
 
-MOST_FAILURES = 3
+PAUSES_SECONDS = (60, 600)
+"""Between a failed send and the next try of the same batch; after one try more the sensor gives up."""
+
 INTERVAL_SECONDS = 30
-RUNS_LOOKED_AT = 50
+BATCHES_LOOKED_AT = 20
+
+
+@dataclass(frozen=True)
+class Send:
+    """A run of send_reminders: its status, and for how many seconds it has been over (0 while it is not)."""
+
+    status: dg.DagsterRunStatus
+    over_for: float = 0.0
 
 
 @dataclass(frozen=True)
 class SendView:
-    """What the sensor sees of today: why sending is off (None: it is on), the newest eligible batch, its sends."""
+    """What the sensor sees: why sending is off (None: it is on), today's newest live batch, its run and its sends."""
 
     today: date
     refusal: str | None
-    batch_id: str | None
-    sends: Sequence[dg.DagsterRunStatus]
+    batch_id: str | None = None
+    daily: dg.DagsterRunStatus | None = None
+    sends: Sequence[Send] = ()
 
 
 def decide_send(view: SendView) -> dg.RunRequest | dg.SkipReason:
-    """Asks for a send of today's newest batch until one has succeeded; gives up after three failures.
+    """Asks for a send of today's newest live batch until one has succeeded; gives up after three failures.
 
-    A failed send is asked for again under a new run key, a finished one is not (DESIGN, Sending is an act).
+    A failed send is asked for again under a new run key, a finished one is not.
     """
     if view.refusal:
         return dg.SkipReason(view.refusal)
     if view.batch_id is None:
-        return dg.SkipReason(f"no daily_dunning run of today ({view.today}) has succeeded yet")
-    if any(not _finished(status) for status in view.sends):
-        return dg.SkipReason(f"batch {view.batch_id} is being sent")
-    if dg.DagsterRunStatus.SUCCESS in view.sends:
-        return dg.SkipReason(f"batch {view.batch_id} of today ({view.today}) was sent already")
-    if len(view.sends) >= MOST_FAILURES:
+        return dg.SkipReason(f"no daily_dunning run of today ({view.today}) has made a live batch yet")
+    if view.daily is not dg.DagsterRunStatus.SUCCESS:
         return dg.SkipReason(
-            f"batch {view.batch_id} failed to be sent {len(view.sends)} times: look at the runs of {SEND_JOB}, "
-            "and run the job by hand or daily_dunning again when it is mended"
+            f"the daily_dunning run {view.batch_id}, which made today's newest batch, has not succeeded "
+            f"({view.daily.value if view.daily else 'unknown'}): it is never sent; if it failed, run it again"
         )
-    return dg.RunRequest(
-        run_key=f"{view.batch_id}:{len(view.sends)}",
-        run_config=send_run_config(view.batch_id),
-        tags=send_tags(view.batch_id),
-    )
+    if any(send.status not in _FINISHED for send in view.sends):
+        return dg.SkipReason(f"batch {view.batch_id} is being sent")
+    if any(send.status is dg.DagsterRunStatus.SUCCESS for send in view.sends):
+        return dg.SkipReason(f"batch {view.batch_id} of today ({view.today}) was sent already")
+    return _try_again(view.batch_id, view.sends)
 
 
-def gather_send_view(instance: dg.DagsterInstance, settings: Settings) -> SendView:
-    """What `decide_send` needs, from Dagster's own records only."""
+def _try_again(batch_id: str, failures: Sequence[Send]) -> dg.RunRequest | dg.SkipReason:
+    tries = len(failures)
+    if tries > len(PAUSES_SECONDS):
+        return dg.SkipReason(
+            f"batch {batch_id} failed to be sent {tries} times: look at the runs of {SEND_JOB}, and run the job by "
+            "hand or daily_dunning again when it is mended"
+        )
+    if tries and min(send.over_for for send in failures) < PAUSES_SECONDS[tries - 1]:
+        return dg.SkipReason(
+            f"batch {batch_id} failed to be sent: it is tried again {PAUSES_SECONDS[tries - 1]} s after that"
+        )
+    return dg.RunRequest(run_key=f"{batch_id}:{tries}", run_config=send_run_config(batch_id), tags=send_tags(batch_id))
+
+
+def gather_send_view(instance: dg.DagsterInstance, settings: Settings, now: float) -> SendView:
+    """What `decide_send` needs, from Dagster's own records only; `now` is in seconds since 1970, as theirs are."""
     try:
         refusal, today = may_send(settings), settings.today()
     except DunningError as error:
-        return SendView(date.min, f"the policy is wrong: {error}", None, ())
-    if refusal:
-        return SendView(today, refusal, None, ())
-    batch_id = _newest_eligible_run(instance, today)
-    return SendView(today, None, batch_id, _sends(instance, batch_id) if batch_id else ())
+        return SendView(date.min, f"the policy is wrong: {error}")
+    batch_id = None if refusal else _newest_live_batch(instance, today)
+    if batch_id is None:
+        return SendView(today, refusal)
+    daily = instance.get_run_by_id(batch_id)
+    return SendView(today, None, batch_id, daily.status if daily else None, _sends(instance, batch_id, now))
 
 
-def _newest_eligible_run(instance: dg.DagsterInstance, today: date) -> str | None:
-    """The newest successful daily run of today's partition that was no backfill and not started by hand.
-
-    A run of only some of the job's assets counts if it made a batch.
-    """
-    runs = instance.get_runs(
-        dg.RunsFilter(
-            job_name=DAILY_JOB,
-            tags={PARTITION_TAG: today.isoformat()},
-            statuses=[dg.DagsterRunStatus.SUCCESS],
-        ),
-        limit=RUNS_LOOKED_AT,
-    )
-    eligible = (run for run in runs if not {BACKFILL_TAG, STARTED_BY_HAND_TAG} & run.tags.keys() and _made_batch(run))
-    return next((run.run_id for run in eligible), None)
+def _newest_live_batch(instance: dg.DagsterInstance, today: date) -> str | None:
+    """The batch that `dunning/reminders` materialised last for today and called live; its id is that of its run."""
+    of_today = dg.AssetRecordsFilter(asset_key(REMINDERS), asset_partitions=[today.isoformat()])
+    for record in instance.fetch_materializations(of_today, limit=BATCHES_LOOKED_AT).records:
+        materialization = record.asset_materialization
+        if materialization and (live := materialization.metadata.get("live")) and live.value is True:
+            return record.run_id
+    return None
 
 
-def _made_batch(run: dg.DagsterRun) -> bool:
-    return not run.asset_selection or asset_key(REMINDERS) in run.asset_selection
+def _sends(instance: dg.DagsterInstance, batch_id: str, now: float) -> list[Send]:
+    records = instance.get_run_records(dg.RunsFilter(job_name=SEND_JOB, tags={BATCH_TAG: batch_id}))
+    return [Send(record.dagster_run.status, now - record.end_time if record.end_time else 0.0) for record in records]
 
 
-def _sends(instance: dg.DagsterInstance, batch_id: str) -> list[dg.DagsterRunStatus]:
-    runs = instance.get_runs(dg.RunsFilter(job_name=SEND_JOB, tags={BATCH_TAG: batch_id}))
-    return [run.status for run in runs]
-
-
-def _finished(status: dg.DagsterRunStatus) -> bool:
-    return status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 @dg.sensor(
@@ -115,4 +119,4 @@ def send_reminders_sensor(
     context: dg.SensorEvaluationContext, settings: ResourceParam[Settings]
 ) -> dg.RunRequest | dg.SkipReason:
     """Gathers and decides."""
-    return decide_send(gather_send_view(context.instance, settings))
+    return decide_send(gather_send_view(context.instance, settings, system_clock().timestamp()))

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.policy import Policy, load_policy
@@ -50,7 +49,7 @@ class Settings:
 
     def today(self) -> date:
         """The as-of date of a live decision: today in the organisation's time zone."""
-        return today(self.clock, ZoneInfo(self.policy.organisation.time_zone))
+        return today(self.clock, self.policy.organisation.zone)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, clock: Clock = system_clock) -> Settings:

@@ -105,6 +105,10 @@ class Table:
         """Names of the columns in declared order."""
         return tuple(column.name for column in self.columns)
 
+    def column(self, name: str) -> Column:
+        """The column with this name. Raises KeyError when there is none."""
+        return {column.name: column for column in self.columns}[name]
+
     @cached_property
     def incoming(self) -> tuple[Column, ...]:
         """The columns that a source mapping yields."""
@@ -162,6 +166,7 @@ _CUSTOMER_KEY = _integer("customer_key", "integer stand-in for customer_id; rule
 _INVOICE_KEY = _integer("invoice_key", "integer stand-in for invoice_id; rules join on it", required=True)
 _INVOICE_KEY_OPTIONAL = _integer("invoice_key", "integer stand-in for invoice_id; empty without an invoice")
 _AS_OF = _date("as_of", "the day the row was derived for", required=True)
+_RUN_ID = _text("run_id", "the run that derived the row", required=True)
 _LEVEL = _text("level", "customer or invoice", required=True, allowed=("customer", "invoice"))
 
 CUSTOMERS = Table(
@@ -380,6 +385,7 @@ OPEN_INVOICES = Table(
         _boolean("broken_promise", "whether the promise that covered it was broken (RULES 6.2)", required=True),
         _CUSTOMER_KEY,
         _INVOICE_KEY,
+        _RUN_ID,
     ),
 )
 
@@ -398,6 +404,7 @@ BALANCES = Table(
         _boolean("chaseable", "net_positive, and the minimum amount is reached", required=True),
         _boolean("unclear", "only vanished invoices are left (RULES 1.1)", required=True),
         _CUSTOMER_KEY,
+        _RUN_ID,
     ),
 )
 
@@ -417,6 +424,7 @@ CARRYING_INVOICES = Table(
         _money("open_minor", "open balance on the day", required=True),
         _CUSTOMER_KEY,
         _INVOICE_KEY,
+        _RUN_ID,
     ),
 )
 
@@ -455,6 +463,7 @@ _DECISION_COLUMNS = (
     _text("reminder_id", "id of the reminder; Klaviyo's unique_id"),
     _CUSTOMER_KEY,
     _integer("invoice_key", "integer stand-in for carrying_invoice_id"),
+    _RUN_ID,
 )
 
 DECISIONS = Table(

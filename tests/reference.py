@@ -1,7 +1,7 @@
 """The rules once more, as plainly as they can be written: one customer at a time, loops, dates and integers.
 
 The pipeline is compared with this, so nothing of it belongs here, nor any library beyond the standard one.
-Still missing: contextual logic, repeat_last, smart rules, invoice level, carrying_change, contact cap.
+Still missing: smart rules, invoice level, carrying_change, contact cap.
 """
 
 from __future__ import annotations
@@ -145,22 +145,33 @@ class Action:
 
 @dataclass(frozen=True)
 class Workflow:
+    """`repeat_last`: days between two executions of the last action, and the most repetitions (None: no end)."""
+
     name: str
     actions: tuple[Action, ...]
     minimum_contact_delay: int = 5
     anchor: str = "due_date"
     logic: str = "standard"
     carried_by: str = "customer"
+    repeat_last: tuple[int, int | None] | None = None
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Settings of the policy file; `default` names the default workflow, weekdays count from Monday = 0."""
+    """Settings of the policy file; `default` names the default workflow, weekdays count from Monday = 0.
+
+    `holidays` are the organisation's. `customer_holidays`, by every country whose holidays are known, count instead
+    for customers of these countries; None: nobody's country matters. What the policy file names to get these dates
+    (`holiday_country`, `holiday_subdivision`) decides nothing here.
+    """
 
     workflows: tuple[Workflow, ...] = ()
     default: str | None = None
     working_days: frozenset[int] = frozenset(range(5))
-    holidays: frozenset[date] = frozenset()
+    holidays: frozenset[date] = field(default=frozenset(), repr=False)
+    customer_holidays: Mapping[str, frozenset[date]] | None = field(default=None, repr=False)
+    holiday_country: str | None = None
+    holiday_subdivision: str | None = None
     tolerance: Mapping[str, int] = field(default_factory=dict)
     minimum_amount: Mapping[str, int] = field(default_factory=dict)
     base_currency: str = "EUR"
@@ -202,6 +213,7 @@ class Decision:
     assigned_by: str | None
     action: str | None
     action_position: int | None
+    occurrence: int | None
     trigger_on: date | None
     last_contact_on: date | None
     next_due_on: date | None
@@ -227,11 +239,36 @@ class Account:
 
 @dataclass(frozen=True)
 class Step:
-    """The next action of a ladder, with its place (1-based) and trigger date."""
+    """The next action of a ladder, with its place (1-based), its trigger date and how often it comes up (from 1)."""
 
     action: Action
     position: int
     trigger_on: date
+    occurrence: int = 1
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The working days that count for one customer (5.3)."""
+
+    weekdays: frozenset[int]
+    holidays: frozenset[date]
+
+    def includes(self, day: date) -> bool:
+        return day.weekday() in self.weekdays and day not in self.holidays
+
+    def forward(self, day: date) -> date:
+        """`day` itself if it is a working day, else the next one."""
+        while not self.includes(day):
+            day += DAY
+        return day
+
+    def before(self, day: date) -> date:
+        """The last working day before `day`."""
+        day -= DAY
+        while not self.includes(day):
+            day -= DAY
+        return day
 
 
 def decide(ledger: Ledger, rules: Rules, as_of: date) -> list[Decision]:
@@ -493,17 +530,53 @@ def _assignment_in_force(account: Account) -> Assignment | None:
     return max(in_force, key=lambda a: (a.assigned_from, a.assignment_id), default=None)
 
 
+def _calendar(customer: Customer, rules: Rules) -> Calendar:
+    """A customer whose country is unknown or has no known holidays has the organisation's."""
+    by_country = rules.customer_holidays or {}
+    return Calendar(rules.working_days, by_country.get(customer.country, rules.holidays))
+
+
 def _next_step(account: Account, workflow: Workflow, invoice: Invoice, rules: Rules) -> Step | None:
-    """The first unexpired action after the last executed one; None: the ladder is completed (4.2, 4.3)."""
-    if workflow.logic != "standard":
-        raise NotImplementedError(workflow.logic)
-    anchor = _anchor(workflow, invoice)
+    """The next action, or the last one once more; None: the ladder is completed (4.2 to 4.6)."""
     last = _last_executed_position(account, workflow, invoice)
-    for position, action in enumerate(workflow.actions, start=1):
-        expired = action.day < 0 and account.as_of >= anchor
-        if position > last and not expired:
-            return Step(action, position, _trigger_on(action, anchor, rules))
-    return None
+    if workflow.actions and last == len(workflow.actions):
+        return _repetition(account, workflow, invoice)
+    steps = [step for step in _unexpired_steps(account, workflow, invoice, rules) if step.position > last]
+    if workflow.logic == "contextual":
+        reached = [step for step in steps if step.trigger_on <= account.as_of]
+        steps = reached[-1:] or steps
+    return steps[0] if steps else None
+
+
+def _unexpired_steps(account: Account, workflow: Workflow, invoice: Invoice, rules: Rules) -> list[Step]:
+    """The actions that did not expire on the anchor, executed or not (4.3)."""
+    anchor = _anchor(workflow, invoice)
+    calendar = _calendar(account.customer, rules)
+    return [
+        Step(action, position, _trigger_on(action, anchor, calendar))
+        for position, action in enumerate(workflow.actions, start=1)
+        if not _is_expired(action, anchor, account.as_of)
+    ]
+
+
+def _is_expired(action: Action, anchor: date, as_of: date) -> bool:
+    return action.day < 0 and as_of >= anchor
+
+
+def _repetition(account: Account, workflow: Workflow, invoice: Invoice) -> Step | None:
+    """The last action again (4.6); one before the anchor expires as it always does (4.3)."""
+    last = workflow.actions[-1]
+    if workflow.repeat_last is None or _is_expired(last, _anchor(workflow, invoice), account.as_of):
+        return None
+    every, limit = workflow.repeat_last
+    executed_on = [
+        contact.contacted_on for contact in _executing(account, workflow, invoice) if _is_about(contact, last)
+    ]
+    repetitions = len(executed_on) - 1
+    if limit is not None and repetitions >= limit:
+        return None
+    trigger = max(executed_on) + timedelta(days=every)
+    return Step(last, len(workflow.actions), trigger, occurrence=len(executed_on) + 1)
 
 
 def _anchor(workflow: Workflow, invoice: Invoice) -> date:
@@ -512,26 +585,37 @@ def _anchor(workflow: Workflow, invoice: Invoice) -> date:
     return invoice.due_on
 
 
-def _trigger_on(action: Action, anchor: date, rules: Rules) -> date:
+def _trigger_on(action: Action, anchor: date, calendar: Calendar) -> date:
     """Section 4.1."""
     trigger = anchor + timedelta(days=action.day)
-    if action.day < 0 and _next_working_day(trigger, rules) >= anchor:
-        return _last_working_day_before(trigger, rules)
+    if action.day < 0 and calendar.forward(trigger) >= anchor:
+        return calendar.before(trigger)
     return trigger
 
 
 def _last_executed_position(account: Account, workflow: Workflow, invoice: Invoice) -> int:
-    done = {
-        contact.action
+    contacts = _executing(account, workflow, invoice)
+    positions = [
+        position
+        for position, action in enumerate(workflow.actions, start=1)
+        if any(_is_about(contact, action) for contact in contacts)
+    ]
+    return max(positions, default=0)
+
+
+def _executing(account: Account, workflow: Workflow, invoice: Invoice) -> list[Contact]:
+    """Contacts that execute actions of the workflow for the invoice."""
+    return [
+        contact
         for contact in _looked_at(account)
         if contact.kind != "unknown"
         and contact.workflow == workflow.name
         and contact.carrying_invoice_id == invoice.invoice_id
-    }
-    positions = [
-        position for position, action in enumerate(workflow.actions, start=1) if done & {action.name, *action.was}
     ]
-    return max(positions, default=0)
+
+
+def _is_about(contact: Contact, action: Action) -> bool:
+    return contact.action in {action.name, *action.was}
 
 
 def _looked_at(account: Account) -> list[Contact]:
@@ -560,29 +644,12 @@ def _allowed_from(last_contact_on: date | None, workflow: Workflow, as_of: date)
     return last_contact_on + timedelta(days=delay)
 
 
-def _is_working_day(day: date, rules: Rules) -> bool:
-    return day.weekday() in rules.working_days and day not in rules.holidays
-
-
-def _next_working_day(day: date, rules: Rules) -> date:
-    """`day` itself if it is one."""
-    while not _is_working_day(day, rules):
-        day += DAY
-    return day
-
-
-def _last_working_day_before(day: date, rules: Rules) -> date:
-    day -= DAY
-    while not _is_working_day(day, rules):
-        day -= DAY
-    return day
-
-
-def _accepted_today(account: Account) -> set[str | None]:
+def _reminded_today(account: Account) -> set[str | None]:
+    """Reminders of the day itself: one that was perhaps accepted holds another like one that surely was (5.2, 5.4)."""
     return {
         contact.reminder_id
         for contact in account.contacts
-        if contact.kind == "accepted" and contact.contacted_on == account.as_of
+        if contact.kind != "recorded" and contact.contacted_on == account.as_of
     }
 
 
@@ -672,12 +739,12 @@ def _standing_reason(account: Account, workflow: Workflow | None, rules: Rules) 
     return reason
 
 
-def _timing_reason(step: Step, allowed_from: date, as_of: date, rules: Rules) -> str | None:
+def _timing_reason(step: Step, allowed_from: date, as_of: date, calendar: Calendar) -> str | None:
     if step.trigger_on > as_of:
         return "waiting_for_trigger"
     if allowed_from > as_of:
         return "minimum_contact_delay"
-    if not _is_working_day(as_of, rules):
+    if not calendar.includes(as_of):
         return "non_working_day"
     return None
 
@@ -697,6 +764,7 @@ def _decide_account(account: Account, rules: Rules) -> Decision | None:
         assigned_by=assigned_by,
         action=step.action.name if step else None,
         action_position=step.position if step else None,
+        occurrence=step.occurrence if step else None,
         trigger_on=step.trigger_on if step else None,
         last_contact_on=_last_contact_on(account, rules),
         next_due_on=None,
@@ -713,15 +781,21 @@ def _decide_account(account: Account, rules: Rules) -> Decision | None:
 
 
 def _time(account: Account, row: Decision, workflow: Workflow, step: Step, rules: Rules) -> Decision:
-    as_of = account.as_of
+    as_of, calendar = account.as_of, _calendar(account.customer, rules)
     allowed_from = _allowed_from(row.last_contact_on, workflow, as_of)
-    reason = _timing_reason(step, allowed_from, as_of, rules)
+    reason = _timing_reason(step, allowed_from, as_of, calendar)
     if reason is None:
-        identity = reminder_id(row.customer_id, workflow.name, row.carrying_invoice_id, step.action.name)
-        sent = _accepted_today(account)
+        identity = reminder_id(
+            row.customer_id,
+            workflow.name,
+            row.carrying_invoice_id,
+            step.action.name,
+            repetition=step.occurrence,
+        )
+        sent = _reminded_today(account)
         if not sent or identity in sent:
             return replace(row, decision="remind", reason="remind", next_due_on=as_of, reminder_id=identity)
         reason, row = "minimum_contact_delay", replace(row, last_contact_on=as_of)
         allowed_from = _allowed_from(as_of, workflow, as_of)
-    next_due_on = _next_working_day(max(step.trigger_on, allowed_from, as_of), rules)
+    next_due_on = calendar.forward(max(step.trigger_on, allowed_from, as_of))
     return replace(row, reason=reason, next_due_on=next_due_on)

@@ -11,6 +11,7 @@ import dagster as dg
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.jobs import send_run_config, send_tags
 from dunning_pipeline.policy import parse_policy
+from dunning_pipeline.resources.clock import system_clock
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.runs import DAILY_JOB, SEND_JOB
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY
@@ -68,9 +69,9 @@ class Pipeline:
         job = build_defs(self.settings).resolve_job_def(DAILY_JOB)
         return job.execute_in_process(instance=self.instance, partition_key=day.isoformat(), **options)  # type: ignore[arg-type]
 
-    def ask_sensor(self) -> dg.RunRequest | dg.SkipReason:
-        """What the send sensor says now."""
-        return decide_send(gather_send_view(self.instance, self.settings))
+    def ask_sensor(self, later: float = 3600) -> dg.RunRequest | dg.SkipReason:
+        """What the send sensor says `later` seconds from now by Dagster's records: past the pause after a failure."""
+        return decide_send(gather_send_view(self.instance, self.settings, system_clock().timestamp() + later))
 
     def send(self, batch_id: str, **options: object) -> dg.ExecuteInProcessResult:
         """Runs send_reminders for a batch, tagged as the sensor tags it."""

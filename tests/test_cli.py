@@ -8,8 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from dunning_pipeline import preflight
+from dunning_pipeline.assets import decisions
+from dunning_pipeline.checks import COMPLETE
 from dunning_pipeline.cli import main
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running
@@ -310,8 +314,63 @@ def test_invoices_of_a_source_that_left_the_policy_are_no_longer_chased(dunning:
     assert "1 are to be reminded" in dunning("run")[1]
     change_policy(tmp_path, "  billing:", "  successor:")
     change_policy(tmp_path, "{customers: customers, invoices: invoices, payments: payments}", "{customers: customers}")
-    code, out, _ = dunning("check")
-    assert "1 invoices of the source billing, which the policy no longer names, are not chased" in out
+    assert "1 invoices of the source billing, which the policy no longer names" in dunning("check")[1]
     assert rows(tmp_path, "select count(*) from source.invoices") == [(1,)]
     change_policy(tmp_path, "quality: {max_rejected: 0}", "quality: {max_rejected: 1}")
     assert "0 customers owe something, 0 are to be reminded" in dunning("run")[1]
+
+
+def test_check_says_that_the_warehouse_is_no_database(dunning: Command, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "warehouse.duckdb").write_text("no database " * 1000)
+    code, _, err = dunning("check")
+    assert code == 1
+    assert "warehouse.duckdb cannot be read: " in err
+
+
+def test_check_waits_for_the_warehouse_no_longer_than_it_must(
+    dunning: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "LOCK_TIMEOUT_SECONDS", 0.2)
+    warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb")
+    with warehouse.transaction():
+        code, _, err = dunning("check")
+    assert code == 1
+    assert "has been in use by another process for 0.2 s" in err
+    assert dunning("check")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_home_that_is_a_file_is_a_sentence(dunning: Command, tmp_path: Path, command: str) -> None:
+    (tmp_path / "home").write_text("a file")
+    code, _, err = dunning(command)
+    assert code == 1
+    assert str(tmp_path / "home") in err
+    assert "Traceback" not in err
+
+
+def test_check_says_that_the_home_cannot_be_written(dunning: Command, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    _, _, err = dunning("check")
+    assert f"{tmp_path / 'home'} cannot be written: {tmp_path / 'home'} is not a writable folder" in err
+
+
+def test_broken_settings_of_dagster_are_one_line(dunning: Command, tmp_path: Path) -> None:
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    (tmp_path / "home" / "dagster" / "dagster.yaml").write_text("nosuch: [1, 2")
+    code, _, err = dunning("run")
+    assert code == 1
+    assert "(DUNNING_TRACEBACK=1 shows where)" in err
+    assert "Traceback" not in err
+
+
+def test_a_failing_check_is_a_sentence(dunning: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = dg.AssetCheckResult(
+        check_name=COMPLETE, asset_key=dg.AssetKey(["dunning", "decisions"]), passed=False, metadata={}
+    )
+    monkeypatch.setattr(decisions, "check_completeness", lambda *_: failed)
+    code, _, err = dunning("run")
+    assert code == 1
+    assert err.startswith("daily_dunning failed: ")
+    assert COMPLETE in err
+    assert "Traceback" not in err

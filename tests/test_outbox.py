@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pytest
 
-from dunning_pipeline.errors import InvalidRows
+from dunning_pipeline import sql
+from dunning_pipeline.errors import InvalidRows, SendingRefused
 from dunning_pipeline.outbox import Batch, Outbox, Result
 from dunning_pipeline.policy import Policy, parse_policy
 from dunning_pipeline.resources.warehouse import Warehouse
@@ -75,6 +76,7 @@ def decisions(ids: Sequence[str], as_of: date = TODAY) -> pd.DataFrame:
         reason=pd.Series(["customer_paused" if skip else None for skip in skipped], dtype="str"),
         customer_key=range(len(frame)),
         invoice_key=range(len(frame)),
+        run_id="any run",
     )
 
 
@@ -130,9 +132,9 @@ def try_to_send(
     """Attempts what is to be sent of a batch, with the outcome, or none as after a crash."""
     pending = outbox.to_send(batch_id)
     pending = pending if only is None else pending[pending["reminder_id"] == only]
-    outbox.record_attempts(pending, at, at.date())
+    going, _ = outbox.begin_attempts(batch_id, pending, at, at.date())
     if outcome:
-        outbox.record_results(pending, [Result(outcome)] * len(pending), at, at.date())
+        outbox.record_results(going, Result(outcome), at, at.date())
 
 
 def test_a_frozen_batch_keeps_bodies_decisions_and_the_policys_text(outbox: Outbox) -> None:
@@ -194,7 +196,9 @@ def test_a_live_batch_supersedes_older_unsent_ones_of_its_stream(outbox: Outbox)
     for n, name in enumerate(["planned", "sending", "sent", "newest"]):
         freeze(outbox, name, reminders([f"r-{n}"]), at=NOON + timedelta(minutes=n))
         if name in ("sending", "sent"):
-            outbox.set_state(name, name)
+            outbox.begin_attempts(name, outbox.to_send(name), NOON + timedelta(minutes=n), TODAY)
+        if name == "sent":
+            outbox.finish(name)
     freeze(outbox, "trial", reminders(["r-9"]), at=NOON + timedelta(hours=1), live=False)
     assert states(outbox) == {
         "orders": "planned",
@@ -259,15 +263,84 @@ def test_only_acceptance_in_an_earlier_batch_is_final_for_a_later_one(
     assert outbox.to_send("tuesday")["reminder_id"].tolist() == to_send
 
 
-@pytest.mark.parametrize("outcome", ["unknown", "not_delivered", None])
-def test_what_was_tried_on_the_same_day_keeps_its_first_body(outbox: Outbox, outcome: str | None) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "kept"),
+    [("unknown", "first"), (None, "first"), ("not_delivered", "third"), ("rejected", "third")],
+)
+def test_only_what_may_have_been_accepted_on_the_same_day_keeps_its_first_body(
+    outbox: Outbox, outcome: str | None, kept: str
+) -> None:
     for hour, name in enumerate(["first", "second", "third"]):
         at = NOON + timedelta(hours=hour)
         freeze(outbox, name, reminders(["r-1", "r-2"], [body("r-1", text=name), body("r-2", text=name)]), at=at)
-        try_to_send(outbox, name, outcome, at=at, only="r-1")
+        if name != "third":
+            try_to_send(outbox, name, outcome, at=at, only="r-1")
     pending = outbox.to_send("third").set_index("reminder_id")
-    assert pending["body"].to_dict() == {"r-1": body("r-1", text="first"), "r-2": body("r-2", text="third")}
-    assert pending["attempts"].to_dict() == {"r-1": 3, "r-2": 0}
+    assert pending["body"].to_dict() == {"r-1": body("r-1", text=kept), "r-2": body("r-2", text="third")}
+    assert pending["attempts"].to_dict() == {"r-1": 2, "r-2": 0}
+
+
+def test_the_body_kept_is_that_of_the_open_attempt_not_of_one_that_was_refused(outbox: Outbox) -> None:
+    for hour, (name, outcome) in enumerate([("first", "not_delivered"), ("second", "unknown"), ("third", None)]):
+        at = NOON + timedelta(hours=hour)
+        freeze(outbox, name, reminders(["r-1"], [body("r-1", text=name)]), at=at)
+        if outcome:
+            try_to_send(outbox, name, outcome, at=at)
+    assert outbox.to_send("third")["body"].tolist() == [body("r-1", text="second")]
+
+
+def test_a_batch_superseded_meanwhile_may_attempt_nothing_and_stays_superseded(outbox: Outbox) -> None:
+    freeze(outbox, "morning", reminders(["r-1"]))
+    pending = outbox.to_send("morning")
+    freeze(outbox, "noon", reminders(["r-1"]), at=NOON + timedelta(hours=1))
+    with pytest.raises(SendingRefused, match="batch morning was superseded by noon, which is newer"):
+        outbox.begin_attempts("morning", pending, NOON, TODAY)
+    outbox.finish("morning")
+    assert count(outbox, "dunning.sent_history") == 0
+    assert states(outbox) == {"morning": "superseded", "noon": "planned"}
+
+
+def of_one_customer(*ids: str) -> pd.DataFrame:
+    """Reminders that are all addressed to the same customer."""
+    return reminders(ids).assign(customer_id="c-1")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "held"),
+    [("accepted", True), ("unknown", True), (None, True), ("not_delivered", False), ("rejected", False)],
+)
+def test_a_customer_who_may_have_got_another_reminder_of_the_day_is_dropped(
+    outbox: Outbox, outcome: str | None, held: bool
+) -> None:
+    freeze(outbox, "morning", of_one_customer("r-1"))
+    try_to_send(outbox, "morning", outcome)
+    freeze(outbox, "noon", of_one_customer("r-2"), at=NOON + timedelta(hours=1))
+    going, dropped = outbox.begin_attempts("noon", outbox.to_send("noon"), NOON + timedelta(hours=1), TODAY)
+    assert going["reminder_id"].tolist() == ([] if held else ["r-2"])
+    assert dropped["reminder_id"].tolist() == (["r-2"] if held else [])
+    told = outbox.warehouse.fetch("select error_detail from dunning.sent_history where outcome = 'dropped'")
+    assert told["error_detail"].tolist() == (
+        ["another reminder of today was accepted, or may have been"] if held else []
+    )
+
+
+def test_the_same_reminder_and_those_of_another_day_hold_nobody(outbox: Outbox) -> None:
+    freeze(outbox, "morning", of_one_customer("r-1"))
+    try_to_send(outbox, "morning", "unknown")
+    going, _ = outbox.begin_attempts("morning", outbox.to_send("morning"), NOON, TODAY)
+    assert going["reminder_id"].tolist() == ["r-1"]
+    tomorrow = NOON + timedelta(days=1)
+    freeze(outbox, "tomorrow", of_one_customer("r-2"), at=tomorrow, as_of=tomorrow.date())
+    going, _ = outbox.begin_attempts("tomorrow", outbox.to_send("tomorrow"), tomorrow, tomorrow.date())
+    assert going["reminder_id"].tolist() == ["r-2"]
+
+
+def test_a_rejection_is_dated(outbox: Outbox) -> None:
+    freeze(outbox, "monday", reminders(["r-1"]))
+    try_to_send(outbox, "monday", "rejected")
+    found = outbox.warehouse.fetch(sql.load("rejections"))
+    assert found["reminder_id"].tolist() == ["r-1"]
+    assert found["rejected_on"].dt.date.tolist() == [TODAY]
 
 
 def test_on_another_day_a_reminder_goes_with_that_days_body(outbox: Outbox) -> None:

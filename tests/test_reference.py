@@ -41,6 +41,25 @@ def rules(*action_days: int, delay: int = 5, working_days: frozenset[int] = EVER
     return Rules((workflow,), default="standard", working_days=working_days, **settings)
 
 
+def flow(settings: Rules, **columns) -> Rules:
+    """The settings with other columns of their only workflow."""
+    (workflow,) = settings.workflows
+    return replace(settings, workflows=(replace(workflow, **columns),))
+
+
+def contextual(*action_days: int, **settings) -> Rules:
+    return flow(rules(*action_days, **settings), logic="contextual")
+
+
+def repeating(*action_days: int, every: int, limit: int | None = None, **settings) -> Rules:
+    return flow(rules(*action_days, **settings), repeat_last=(every, limit))
+
+
+def step(number: int, on: int, **columns) -> Contact:
+    """An accepted reminder about A: action `number`, on the day so many days after DUE."""
+    return Contact("c1", day(on), "A", "standard", f"step_{number}", **columns)
+
+
 def invoice(invoice_id: str = "A", due: int = 0, total: int = 10_000, **columns) -> Invoice:
     values = {"issued_on": day(due - 30), "due_on": day(due), "currency": "EUR"} | columns
     return Invoice(invoice_id, "c1", total_minor=total, **values)
@@ -109,6 +128,19 @@ def test_example_3_paying_the_carrying_invoice_restarts_the_ladder_for_the_next(
         (35, "B", "step_1"),
         (40, "B", "step_2"),
     ]
+
+
+def test_example_4_contextual_paying_a_younger_invoice_changes_nothing():
+    settings = contextual(-2, 3, 8, 14, 20, 30)
+    paid = [payment("B", 10_000, 24)]
+    book = ledger(invoice("A", 0), invoice("B", 7), invoice("C", 12), payments=paid, contacts=[step(5, 20)])
+    overdue = {
+        row.invoice.invoice_id: row.days_overdue for row in open_invoices(replace(book, payments=[]), settings, day(24))
+    }
+    assert overdue == {"A": 24, "B": 17, "C": 12}
+    row = decision(book, settings, 24)
+    assert (row.carrying_invoice_id, row.action, row.action_position) == ("A", "step_6", 6)
+    assert sent(book, settings, 24, 40) == [(30, "A", "step_6")]
 
 
 def test_example_5_the_higher_total_carries_even_if_little_of_it_is_open():
@@ -323,6 +355,181 @@ def test_a_late_entrant_catches_up_one_action_at_a_time():
     ]
 
 
+def test_contextual_logic_enters_18_days_overdue_at_the_action_for_18_days():
+    assert sent(ledger(invoice()), contextual(2, 8, 18, 19, 40), 18, 50) == [
+        (18, "A", "step_3"),
+        (23, "A", "step_4"),
+        (40, "A", "step_5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("on", "action", "reason_given"),
+    [
+        (0, "step_1", "waiting_for_trigger"),
+        (1, "step_1", "remind"),
+        (7, "step_1", "remind"),
+        (8, "step_2", "remind"),
+        (15, "step_3", "remind"),
+        (99, "step_3", "remind"),
+    ],
+)
+def test_contextual_logic_takes_the_latest_action_reached(on, action, reason_given):
+    row = decision(ledger(invoice()), contextual(1, 8, 15), on)
+    assert (row.action, row.reason) == (action, reason_given)
+
+
+def test_contextual_logic_goes_on_after_the_last_executed_action_only():
+    settings = contextual(1, 8, 15)
+    assert [decision(ledger(invoice(), contacts=[step(1, 2)]), settings, n).action for n in (3, 8, 15)] == [
+        "step_2",
+        "step_2",
+        "step_3",
+    ]
+    ahead = decision(ledger(invoice(), contacts=[step(2, 3)]), settings, 8)
+    assert (ahead.action, ahead.reason) == ("step_3", "waiting_for_trigger")
+    assert reason(ledger(invoice(), contacts=[step(3, 3)]), settings, 8) == "workflow_completed"
+
+
+def test_contextual_logic_drops_what_the_delay_outlasts():
+    assert sent(ledger(invoice()), contextual(1, 3, 5), 0, 30) == [(1, "A", "step_1"), (6, "A", "step_3")]
+
+
+def test_negative_actions_expire_on_the_anchor_under_contextual_logic_too():
+    settings = contextual(-5, -2, 4)
+    rows = [decision(ledger(invoice()), settings, n) for n in (-6, -3, -2, -1, 0)]
+    assert [(row.action, row.reason) for row in rows] == [
+        ("step_1", "waiting_for_trigger"),
+        ("step_1", "remind"),
+        ("step_2", "remind"),
+        ("step_2", "remind"),
+        ("step_3", "waiting_for_trigger"),
+    ]
+    assert reason(ledger(invoice()), contextual(-5, -2), 0) == "workflow_completed"
+
+
+def test_contextual_logic_counts_a_moved_action_as_reached_from_the_day_it_moved_to():
+    # Due on Monday: Saturday's action is moved back to Friday, and Thursday's expires with it.
+    book = ledger(invoice(due_on=date(2021, 10, 11)))
+    weekdays = contextual(-4, -2, working_days=frozenset(range(5)))
+    assert [decide(book, weekdays, date(2021, 10, d))[0].action for d in (7, 8)] == ["step_1", "step_2"]
+
+
+def test_an_issue_date_anchor_counts_from_the_issue_date():
+    settings = flow(rules(-2, 3, 40), anchor="issue_date")
+    book = ledger(invoice(recorded_on=day(-40)))
+    rows = [decision(book, settings, n) for n in (-31, -30, -27)]
+    assert [(row.action, row.trigger_on, row.reason) for row in rows] == [
+        ("step_1", day(-32), "remind"),
+        ("step_2", day(-27), "waiting_for_trigger"),
+        ("step_2", day(-27), "remind"),
+    ]
+    assert sent(book, settings, -30, 30) == [(-27, "A", "step_2"), (10, "A", "step_3")]
+
+
+def test_the_carrying_invoice_is_the_oldest_due_whatever_the_anchor():
+    book = ledger(invoice("A", 0, issued_on=day(-2)), invoice("B", 1, issued_on=day(-60)))
+    row = decision(book, flow(rules(10), anchor="issue_date"))
+    assert (row.carrying_invoice_id, row.trigger_on) == ("A", day(8))
+
+
+def test_the_last_action_is_repeated_every_so_many_days_after_its_last_execution():
+    settings = repeating(1, 8, every=7)
+    assert sent(ledger(invoice()), settings, 0, 30) == [
+        (1, "A", "step_1"),
+        (8, "A", "step_2"),
+        (15, "A", "step_2"),
+        (22, "A", "step_2"),
+        (29, "A", "step_2"),
+    ]
+    assert sent(ledger(invoice(), contacts=[step(2, 10)]), settings, 11, 20) == [(17, "A", "step_2")]
+
+
+def test_a_repetition_has_its_own_number_and_id():
+    book = ledger(invoice(), contacts=[step(1, 1), step(1, 8)])
+    rows = [decision(book, repeating(1, every=7), n) for n in (14, 15)]
+    assert [(row.reason, row.occurrence, row.action_position, row.trigger_on) for row in rows] == [
+        ("waiting_for_trigger", 3, 1, day(15)),
+        ("remind", 3, 1, day(15)),
+    ]
+    assert rows[0].next_due_on == day(15)
+    assert rows[1].reminder_id == reminder_id("c1", "standard", "A", "step_1", repetition=3)
+    book.contacts.append(step(1, 15, reminder_id=rows[1].reminder_id))
+    assert decision(book, repeating(1, every=7), 15) == rows[1]
+    assert decision(book, repeating(1, every=7), 16).occurrence == 4
+
+
+def test_a_first_execution_has_number_one_and_a_completed_ladder_none():
+    assert decision(ledger(invoice()), repeating(1, 2, every=7)).occurrence == 1
+    assert decision(ledger(invoice(), contacts=[step(1, 1)]), repeating(1, 2, every=7), 2).occurrence == 1
+    assert decision(ledger(invoice(), contacts=[step(1, 1)]), rules(1), 2).occurrence is None
+
+
+def test_a_delay_longer_than_the_repetition_decides():
+    assert [on for on, _, _ in sent(ledger(invoice()), repeating(1, every=3, delay=5), 0, 20)] == [1, 6, 11, 16]
+    row = decision(ledger(invoice(), contacts=[step(1, 1)]), repeating(1, every=3, delay=5), 4)
+    assert (row.reason, row.trigger_on, row.next_due_on) == ("minimum_contact_delay", day(4), day(6))
+
+
+def test_a_late_repetition_moves_the_following_ones():
+    weekdays = repeating(1, every=6, delay=0, working_days=frozenset(range(5)))
+    # Monday the 11th, Sunday the 17th: Monday the 18th, Sunday the 24th: Monday the 25th.
+    assert [on for on, _, _ in sent(ledger(invoice()), weekdays, 0, 20)] == [1, 8, 15]
+
+
+@pytest.mark.parametrize(("limit", "days_sent"), [(1, [1, 8]), (2, [1, 8, 15]), (None, [1, 8, 15, 22, 29])])
+def test_a_limit_counts_the_repetitions_after_the_first(limit, days_sent):
+    settings = repeating(1, every=7, limit=limit)
+    assert [on for on, _, _ in sent(ledger(invoice()), settings, 0, 30)] == days_sent
+
+
+def test_a_ladder_is_completed_once_the_limit_is_reached():
+    settings = repeating(1, every=7, limit=1)
+    assert reason(ledger(invoice(), contacts=[step(1, 1)]), settings, 8) == "remind"
+    row = decision(ledger(invoice(), contacts=[step(1, 1), step(1, 8)]), settings, 20)
+    assert (row.reason, row.action, row.occurrence) == ("workflow_completed", None, None)
+
+
+def test_what_counts_as_an_execution_of_the_last_action():
+    settings = flow(repeating(1, every=7, limit=3), actions=(Action("first", 1), Action("step_2", 2, ("old",))))
+    contacts = [
+        step(2, 2),
+        replace(step(2, 3), action="old"),
+        step(2, 4, kind="recorded"),
+        step(2, 5, kind="unknown"),
+        replace(step(2, 5), carrying_invoice_id="B"),
+        replace(step(2, 5), workflow="other"),
+    ]
+    row = decision(ledger(invoice(), contacts=contacts), settings, 6)
+    assert (row.action, row.occurrence, row.trigger_on, row.last_contact_on) == ("step_2", 4, day(11), day(5))
+
+
+def test_an_unknown_repetition_is_decided_again_under_the_same_id():
+    contacts = [step(1, 1), step(1, 8, kind="unknown")]
+    row = decision(ledger(invoice(), contacts=contacts), repeating(1, every=7), 13)
+    assert (row.reason, row.occurrence, row.trigger_on) == ("remind", 2, day(8))
+
+
+def test_a_last_action_brought_along_from_elsewhere_is_repeated_before_its_first_trigger():
+    book = ledger(invoice(), contacts=[step(2, -9, kind="recorded")])
+    row = decision(book, repeating(1, 30, every=7), -2)
+    assert (row.action, row.occurrence, row.trigger_on, row.reason) == ("step_2", 2, day(-2), "remind")
+
+
+def test_a_last_action_before_the_anchor_is_repeated_up_to_the_anchor_only():
+    assert sent(ledger(invoice()), repeating(-9, every=3, delay=0), -20, 20) == [
+        (-9, "A", "step_1"),
+        (-6, "A", "step_1"),
+        (-3, "A", "step_1"),
+    ]
+    assert reason(ledger(invoice()), repeating(-9, every=3), 0) == "workflow_completed"
+
+
+def test_contextual_logic_repeats_the_last_action_too():
+    settings = flow(contextual(1, 8), repeat_last=(10, 1))
+    assert sent(ledger(invoice()), settings, 20, 60) == [(20, "A", "step_2"), (30, "A", "step_2")]
+
+
 def test_the_ladder_never_goes_back_and_knows_former_names():
     renamed = Workflow("standard", (Action("first", 1), Action("second", 8, ("old",)), Action("third", 15)))
     settings = Rules((renamed,), default="standard", working_days=EVERY_DAY)
@@ -390,6 +597,43 @@ def test_nothing_is_sent_on_a_day_off():
     assert decision(ledger(invoice()), weekdays, 0).next_due_on == day(2)
     # A Friday that was missed is not made up for on Saturday.
     assert decision(ledger(invoice()), weekdays, 6).next_due_on == day(8)
+
+
+def test_a_holiday_on_the_due_day_moves_the_reminder():
+    holiday = rules(1, 6, holidays=frozenset({day(1), day(2)}))
+    assert sent(ledger(invoice()), holiday, 0, 20) == [(3, "A", "step_1"), (8, "A", "step_2")]
+    moved_back = rules(-1, holidays=frozenset({day(-1), day(-2)}))
+    assert decision(ledger(invoice()), moved_back, -9).trigger_on == day(-3)
+
+
+@pytest.mark.parametrize(
+    ("country", "expected"),
+    [("FR", 2), ("JP", 1), (None, 3), ("", 3), ("ZZ", 3)],
+)
+def test_holidays_of_the_customer_s_country_count_where_they_are_known(country, expected):
+    settings = rules(
+        1,
+        holidays=frozenset({day(1), day(2)}),
+        customer_holidays={"FR": frozenset({day(1)}), "JP": frozenset()},
+    )
+    book = Ledger(customers=[replace(CUSTOMER, country=country)], invoices=[invoice()])
+    assert sent(book, settings, 0, 9) == [(expected, "A", "step_1")]
+    assert decision(book, settings).reason == ("remind" if expected == 1 else "non_working_day")
+    assert sent(book, replace(settings, customer_holidays=None), 0, 9) == [(3, "A", "step_1")]
+
+
+def test_each_customer_has_its_own_days_off():
+    settings = rules(-1, 1, customer_holidays={"FR": frozenset({day(-1), day(1)})})
+    book = Ledger(
+        customers=[replace(CUSTOMER, country="FR"), replace(CUSTOMER, customer_id="c2", country="JP")],
+        invoices=[invoice(), replace(invoice("B"), customer_id="c2")],
+    )
+    assert [(row.customer_id, row.trigger_on) for row in decide(book, settings, day(-9))] == [
+        ("c1", day(-2)),
+        ("c2", day(-1)),
+    ]
+    rows = decide(book, settings, day(1))
+    assert [(row.reason, row.next_due_on) for row in rows] == [("non_working_day", day(2)), ("remind", day(1))]
 
 
 def test_pauses_by_scope():

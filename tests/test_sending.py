@@ -12,14 +12,28 @@ import dagster as dg
 import pandas as pd
 import pytest
 from filelock import FileLock
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 from support import MovingClock, Pipeline, settings_at
 from test_outbox import POLICY_TEXT, body, empty_warehouse, freeze, reminders
+from test_sensors import add_with_batch
 
-from dunning_pipeline import sql
+from dunning_pipeline import sending, sql
 from dunning_pipeline.errors import SendingRefused
 from dunning_pipeline.outbox import Outbox
-from dunning_pipeline.resources.klaviyo import BULK_HEAD, BULK_TAIL, MOST_BYTES, MOST_EVENTS, RequestRefused
+from dunning_pipeline.resources.klaviyo import (
+    BULK_HEAD,
+    BULK_TAIL,
+    MOST_BYTES,
+    MOST_EVENTS,
+    MOST_SECONDS_WAITED,
+    MOST_THROTTLED_ATTEMPTS,
+    InvalidEvents,
+    RequestRefused,
+    Throttled,
+)
+from dunning_pipeline.resources.klaviyo import Klaviyo as Client
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.runs import DAILY_JOB, PARTITION_TAG
 from dunning_pipeline.sandbox.klaviyo import KlaviyoAccount, create_app, serving
@@ -113,21 +127,32 @@ class Klaviyo:
     """The server of all tests of this module; each test has an account of its own behind it.
 
     `on_request` is called with each request's number, from 1, before the account handles it; the answers to the
-    requests numbered in `lost` are cut off after it did.
+    requests numbered in `lost` are cut off after it did. Those in `refused` get that status and a header instead,
+    and the account never sees them.
     """
 
     url: str = ""
     account: KlaviyoAccount = field(default_factory=KlaviyoAccount)
     on_request: Callable[[int], None] = lambda _: None
     lost: Sequence[int] = ()
+    refused: Mapping[int, int] = field(default_factory=dict)
+    retry_after: int = 7
+    pointer: str | None = None
     seen: int = 0
 
     def become(self, account: KlaviyoAccount) -> None:
         self.account, self.on_request, self.lost, self.seen = account, lambda _: None, (), 0
+        self.refused, self.retry_after, self.pointer = {}, 7, None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.seen += 1
         self.on_request(self.seen)
+        if status := self.refused.get(self.seen):
+            await Request(scope, receive).body()
+            code = "throttled" if status == 429 else "invalid"
+            errors = [{"code": code, "detail": "no", "source": {"pointer": self.pointer}}]
+            await JSONResponse({"errors": errors}, status, {"Retry-After": str(self.retry_after)})(scope, receive, send)
+            return
         lost = self.seen in self.lost
         await create_app(self.account)(scope, receive, nothing if lost else send)
         if lost:
@@ -354,7 +379,7 @@ def test_a_later_batch_of_the_day_repeats_the_body_of_the_first_attempt(desk: De
 def test_a_crash_between_request_and_record_is_resolved_by_the_next_run(desk: Desk) -> None:
     batch_id = desk.freeze(["r-1", "r-2"])
     pending = desk.outbox.to_send(batch_id)
-    desk.outbox.record_attempts(pending.iloc[:1], desk.clock(), TODAY)
+    desk.outbox.begin_attempts(batch_id, pending.iloc[:1], desk.clock(), TODAY)
     assert desk.contacts() == {"r-1": "unknown"}
     desk.clock.advance(minutes=1)
     desk.send(batch_id)
@@ -373,8 +398,10 @@ def test_an_unknown_chunk_does_not_stop_the_next_one(desk: Desk, klaviyo: Klaviy
 def test_after_midnight_no_further_chunk_leaves(desk: Desk, klaviyo: Klaviyo) -> None:
     klaviyo.on_request = lambda _: desk.clock.advance(days=1)
     desk.freeze([f"r-{n:04d}" for n in range(MOST_EVENTS + 1)])
-    with pytest.raises(SendingRefused, match="is of 2025-03-12, and today is 2025-03-13: only today's"):
-        desk.send()
+    report = desk.send()
+    assert isinstance(report.error, SendingRefused)
+    assert "is of 2025-03-12, and today is 2025-03-13: only today's batch is ever sent" in str(report.error)
+    assert (report.accepted, report.left) == (MOST_EVENTS, 1)
     assert len(desk.sent_ids()) == MOST_EVENTS
     assert f"r-{MOST_EVENTS:04d}" not in desk.attempts()
 
@@ -554,4 +581,136 @@ def daily_run(desk: Desk, instance: dg.DagsterInstance, ids: Sequence[str]) -> s
         tags={PARTITION_TAG: desk.settings.today().isoformat()},
     )
     freeze(desk.outbox, run.run_id, reminders(ids), at=desk.clock())
-    return instance.add_run(run).run_id
+    return add_with_batch(instance, run, live=True)
+
+
+CHUNK_AND_ONE = [f"r-{n:04d}" for n in range(MOST_EVENTS + 1)]
+
+
+def freeze_meanwhile(desk: Desk, klaviyo: Klaviyo, ids: Sequence[str]) -> None:
+    """While the first request is under way, another run freezes a newer batch."""
+    klaviyo.on_request = lambda number: desk.freeze(ids) and None if number == 1 else None
+
+
+def test_a_newer_batch_frozen_meanwhile_stops_the_older_one(desk: Desk, klaviyo: Klaviyo) -> None:
+    freeze_meanwhile(desk, klaviyo, CHUNK_AND_ONE)
+    older = desk.freeze(CHUNK_AND_ONE)
+    report = desk.send(older)
+    assert isinstance(report.error, SendingRefused)
+    assert str(report.error) == "batch batch-1 was superseded by batch-2, which is newer"
+    assert (report.requests, report.accepted, report.left) == (1, MOST_EVENTS, 1)
+    assert desk.sent_ids() == CHUNK_AND_ONE[:-1]
+    assert CHUNK_AND_ONE[-1] not in desk.attempts()
+    assert desk.state(older) == "superseded"
+    desk.send()
+    assert desk.sent_ids() == CHUNK_AND_ONE
+
+
+def test_a_batch_superseded_during_its_last_chunk_stays_superseded(desk: Desk, klaviyo: Klaviyo) -> None:
+    freeze_meanwhile(desk, klaviyo, ["r-1"])
+    older = desk.freeze(["r-1"])
+    report = desk.send(older)
+    assert (report.accepted, report.left, report.error) == (1, 0, None)
+    assert desk.state(older) == "superseded"
+
+
+def test_a_stopped_send_fails_after_telling_what_it_had_sent(desk: Desk, klaviyo: Klaviyo) -> None:
+    freeze_meanwhile(desk, klaviyo, CHUNK_AND_ONE)
+    with dg.DagsterInstance.ephemeral() as instance:
+        batch_id = daily_run(desk, instance, CHUNK_AND_ONE)
+        result = Pipeline(desk.settings, instance).send(batch_id, raise_on_error=False)
+    (event,) = result.get_asset_materialization_events()
+    figures = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert not result.success
+    assert (figures["accepted"], figures["left"]) == (MOST_EVENTS, 1)
+
+
+def test_who_got_another_reminder_of_the_day_is_dropped(desk: Desk) -> None:
+    for reminder_id in ("r-1", "r-2"):
+        desk.frozen.append(reminder_id)
+        same = reminders([reminder_id]).assign(customer_id="c-1")
+        freeze(desk.outbox, reminder_id, same, at=desk.clock())
+        desk.clock.advance(minutes=1)
+        report = desk.send(reminder_id)
+    assert desk.sent_ids() == ["r-1"]
+    assert (report.outcomes, report.requests, report.left) == ({"dropped": 1}, 0, 0)
+    assert desk.state("r-2") == "sent"
+
+
+@pytest.fixture
+def waits(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the sender slept; the clock of the desk moves on instead."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        desk.clock.advance(seconds=seconds)
+
+    monkeypatch.setattr(sending, "Klaviyo", lambda url, key: Client(url, key, sleep=sleep))
+    return slept
+
+
+def test_when_throttled_it_waits_as_told_and_tries_again(desk: Desk, klaviyo: Klaviyo, waits: list[float]) -> None:
+    klaviyo.refused = {1: 429, 2: 429}
+    batch_id = desk.freeze(["r-1"])
+    report = desk.send(batch_id)
+    assert waits == [7, 7]
+    assert desk.outcomes() == {"r-1": ["not_delivered", "not_delivered", "accepted"]}
+    assert (report.requests, report.left, desk.state(batch_id)) == (3, 0, "sent")
+
+
+def test_when_throttled_too_often_in_a_row_it_gives_up(desk: Desk, klaviyo: Klaviyo, waits: list[float]) -> None:
+    klaviyo.refused = dict.fromkeys(range(1, 99), 429)
+    desk.freeze(["r-1"])
+    report = desk.send()
+    assert isinstance(report.error, Throttled)
+    assert report.requests == MOST_THROTTLED_ATTEMPTS
+    assert waits == [7] * (MOST_THROTTLED_ATTEMPTS - 1)
+    assert (report.outcomes, desk.contacts()) == ({"not_delivered": 1}, {})
+
+
+def test_when_told_to_wait_too_long_it_gives_up_at_once(desk: Desk, klaviyo: Klaviyo, waits: list[float]) -> None:
+    klaviyo.refused, klaviyo.retry_after = {1: 429}, MOST_SECONDS_WAITED + 1
+    desk.freeze(["r-1"])
+    assert isinstance(desk.send().error, Throttled)
+    assert waits == []
+
+
+def test_after_a_wait_over_midnight_nothing_more_is_sent(desk: Desk, klaviyo: Klaviyo, waits: list[float]) -> None:
+    desk.freeze(["r-1"])
+    desk.clock.now = datetime(2025, 3, 12, 22, 59, 58, tzinfo=UTC)
+    klaviyo.refused = {1: 429}
+    report = desk.send()
+    assert isinstance(report.error, SendingRefused)
+    assert "today is 2025-03-13" in str(report.error)
+    assert (waits, desk.sent_ids()) == ([7], [])
+
+
+def test_a_batch_superseded_during_a_wait_is_not_sent(desk: Desk, klaviyo: Klaviyo, waits: list[float]) -> None:
+    klaviyo.refused = {1: 429}
+    freeze_meanwhile(desk, klaviyo, ["r-1"])
+    older = desk.freeze(["r-1"])
+    report = desk.send(older)
+    assert isinstance(report.error, SendingRefused)
+    assert (desk.sent_ids(), desk.state(older)) == ([], "superseded")
+
+
+def test_a_single_event_refused_without_a_place_rejects_nobody_while_nothing_was_accepted(
+    desk: Desk, klaviyo: Klaviyo
+) -> None:
+    klaviyo.refused = {1: 400}
+    batch_id = desk.freeze(["r-1"])
+    report = desk.send(batch_id)
+    assert isinstance(report.error, InvalidEvents)
+    assert (report.outcomes, report.left) == ({"not_delivered": 1}, 1)
+    assert desk.send(batch_id).accepted == 1
+
+
+def test_a_single_event_refused_without_a_place_is_rejected_once_others_were_accepted(
+    desk: Desk, klaviyo: Klaviyo
+) -> None:
+    klaviyo.refused = {1: 400, 3: 400}
+    report = desk.send(desk.freeze(["r-1", "r-2", "r-3"]))
+    assert report.error is None
+    assert desk.sent_ids() == ["r-1", "r-3"]
+    assert desk.outcomes()["r-2"] == ["not_delivered", "rejected"]

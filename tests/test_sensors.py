@@ -1,16 +1,19 @@
 """The send sensor: its decision for every case, gathered from a real instance, and evaluated as the daemon does."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import StepMaterializationData
 from support import MovingClock, settings_at
 
 from dunning_pipeline.policy import PolicyError, parse_policy
+from dunning_pipeline.resources.clock import system_clock
 from dunning_pipeline.runs import (
     BACKFILL_TAG,
     BATCH_TAG,
@@ -20,11 +23,13 @@ from dunning_pipeline.runs import (
     SEND,
     SEND_JOB,
     STARTED_BY_HAND_TAG,
+    batch_is_live,
 )
-from dunning_pipeline.sensors import SendView, decide_send, gather_send_view, send_reminders_sensor
+from dunning_pipeline.sensors import Send, SendView, decide_send, gather_send_view, send_reminders_sensor
 from dunning_pipeline.settings import Settings
 
 TODAY = date(2025, 3, 12)
+REMINDERS = dg.AssetKey(["dunning", "reminders"])
 POLICY = """
 organisation: {time_zone: Europe/Paris, base_currency: EUR, first_day: 2024-01-01}
 workflows: [{name: standard, default: true, actions: [{name: first, day: 1}]}]
@@ -45,30 +50,45 @@ class Records:
         self,
         status: dg.DagsterRunStatus = SUCCESS,
         day: date = TODAY,
-        tags: Mapping[str, str] | None = None,
-        only: Sequence[str] = (),
+        live: bool | None = True,
     ) -> str:
-        """A run of daily_dunning, of all assets or only of some; returns its id."""
-        selection = frozenset(dg.AssetKey(key.split("/")) for key in only) or None
-        return self._run(DAILY_JOB, status, {PARTITION_TAG: day.isoformat(), **(tags or {})}, selection)
+        """A run of daily_dunning that made a batch, live unless told otherwise, or none; returns its id."""
+        run = dg.DagsterRun(DAILY_JOB, str(uuid.uuid4()), status=status, tags={PARTITION_TAG: day.isoformat()})
+        return add_with_batch(self.instance, run, live)
 
     def send(self, batch_id: str, status: dg.DagsterRunStatus) -> None:
-        """A run of send_reminders for a batch."""
-        self._run(SEND_JOB, status, {BATCH_TAG: batch_id})
+        """A run of send_reminders for a batch, over now if its status says so."""
+        run = dg.DagsterRun(SEND_JOB, str(uuid.uuid4()), tags={BATCH_TAG: batch_id})
+        self.instance.add_run(run)
+        event = dg.DagsterEvent(_EVENTS[status].value, SEND_JOB)
+        self.instance.report_dagster_event(event, run.run_id)
 
-    def answer(self) -> dg.RunRequest | dg.SkipReason:
-        """What the sensor decides from what is there."""
-        return decide_send(gather_send_view(self.instance, self.settings))
+    def answer(self, later: float = 3600) -> dg.RunRequest | dg.SkipReason:
+        """What the sensor decides `later` seconds from now, from what is there."""
+        return decide_send(gather_send_view(self.instance, self.settings, system_clock().timestamp() + later))
 
-    def _run(
-        self,
-        job: str,
-        status: dg.DagsterRunStatus,
-        tags: dict[str, str],
-        selection: frozenset[dg.AssetKey] | None = None,
-    ) -> str:
-        run = dg.DagsterRun(job_name=job, run_id=str(uuid.uuid4()), status=status, tags=tags, asset_selection=selection)
-        return self.instance.add_run(run).run_id
+
+_EVENTS = {
+    SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
+    FAILURE: dg.DagsterEventType.RUN_FAILURE,
+    CANCELED: dg.DagsterEventType.RUN_CANCELED,
+    STARTED: dg.DagsterEventType.RUN_START,
+}
+
+
+def add_with_batch(instance: dg.DagsterInstance, run: dg.DagsterRun, live: bool | None) -> str:
+    """Adds a run to Dagster's records, with the batch that it made of its day (None: none); returns its id."""
+    instance.add_run(run)
+    if live is not None:
+        metadata = {"live": dg.MetadataValue.bool(live)}
+        made = dg.AssetMaterialization(REMINDERS, partition=run.tags[PARTITION_TAG], metadata=metadata)
+        event = dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            run.job_name,
+            event_specific_data=StepMaterializationData(made),
+        )
+        instance.report_dagster_event(event, run.run_id)
+    return run.run_id
 
 
 @pytest.fixture
@@ -91,8 +111,14 @@ def asked_for(answer: dg.RunRequest | dg.SkipReason) -> tuple[str, str]:
     return batch_id, str(answer.run_key)
 
 
-def view(*sends: dg.DagsterRunStatus, refusal: str | None = None, batch_id: str | None = "b") -> SendView:
-    return SendView(TODAY, refusal, batch_id, sends)
+def view(
+    *sends: dg.DagsterRunStatus,
+    refusal: str | None = None,
+    batch_id: str | None = "b",
+    daily: dg.DagsterRunStatus | None = SUCCESS,
+    over_for: float = 3600,
+) -> SendView:
+    return SendView(TODAY, refusal, batch_id, daily, [Send(status, over_for) for status in sends])
 
 
 @pytest.mark.parametrize(
@@ -104,11 +130,40 @@ def test_a_batch_is_asked_for_until_it_was_sent(sends: tuple[dg.DagsterRunStatus
 
 
 @pytest.mark.parametrize(
+    ("sends", "over_for", "pause"),
+    [
+        ((FAILURE,), 59.9, 60),
+        ((FAILURE,), 60, None),
+        ((FAILURE, CANCELED), 599.9, 600),
+        ((FAILURE, CANCELED), 600, None),
+    ],
+)
+def test_between_failures_there_is_a_pause(
+    sends: tuple[dg.DagsterRunStatus, ...], over_for: float, pause: int | None
+) -> None:
+    answer = decide_send(view(*sends, over_for=over_for))
+    if pause is None:
+        assert asked_for(answer) == ("b", f"b:{len(sends)}")
+    else:
+        assert sentence(answer) == f"batch b failed to be sent: it is tried again {pause} s after that"
+
+
+@pytest.mark.parametrize(
     ("seen", "words"),
     [
         (view(refusal="sending is off"), "sending is off"),
         (view(refusal="sending is off", batch_id=None), "sending is off"),
-        (view(batch_id=None), "no daily_dunning run of today (2025-03-12) has succeeded yet"),
+        (view(batch_id=None), "no daily_dunning run of today (2025-03-12) has made a live batch yet"),
+        (
+            view(daily=FAILURE),
+            "the daily_dunning run b, which made today's newest batch, has not succeeded (FAILURE): "
+            "it is never sent; if it failed, run it again",
+        ),
+        (
+            view(daily=None),
+            "the daily_dunning run b, which made today's newest batch, has not succeeded (unknown): "
+            "it is never sent; if it failed, run it again",
+        ),
         (view(SUCCESS), "batch b of today (2025-03-12) was sent already"),
         (view(SUCCESS, FAILURE), "batch b of today (2025-03-12) was sent already"),
         (view(FAILURE, FAILURE, FAILURE, SUCCESS), "batch b of today (2025-03-12) was sent already"),
@@ -131,13 +186,14 @@ def test_while_a_send_is_under_way_no_other_is_asked_for(status: dg.DagsterRunSt
 
 
 def test_before_the_first_run_there_is_nothing_to_send(records: Records) -> None:
-    assert "has succeeded yet" in sentence(records.answer())
+    assert "has made a live batch yet" in sentence(records.answer())
 
 
 @pytest.mark.parametrize("status", [FAILURE, STARTED, CANCELED, dg.DagsterRunStatus.NOT_STARTED])
 def test_a_daily_run_that_has_not_succeeded_is_not_sent(records: Records, status: dg.DagsterRunStatus) -> None:
-    records.daily(status)
-    assert "has succeeded yet" in sentence(records.answer())
+    batch_id = records.daily(status)
+    words = f"the daily_dunning run {batch_id}, which made today's newest batch, has not succeeded ({status.value})"
+    assert words in sentence(records.answer())
 
 
 def test_a_successful_daily_run_of_today_is_sent(records: Records) -> None:
@@ -176,38 +232,62 @@ def test_sends_of_another_batch_do_not_count(records: Records) -> None:
     assert asked_for(records.answer()) == (newer, f"{newer}:0")
 
 
-@pytest.mark.parametrize(
-    "tags",
-    [
-        {BACKFILL_TAG: "abcdef"},
-        {STARTED_BY_HAND_TAG: DRY_RUN},
-        {STARTED_BY_HAND_TAG: SEND},
-    ],
-)
-def test_backfills_and_runs_started_by_hand_are_not_sent(records: Records, tags: dict[str, str]) -> None:
-    records.daily(tags=tags)
-    assert "has succeeded yet" in sentence(records.answer())
-
-
-def test_such_runs_do_not_hide_an_older_one_that_may_be_sent(records: Records) -> None:
+def test_after_a_failure_the_pauses_are_counted_from_its_end(records: Records) -> None:
     batch_id = records.daily()
-    records.daily(tags={BACKFILL_TAG: "abcdef"})
-    records.daily(FAILURE)
+    records.send(batch_id, FAILURE)
+    assert "it is tried again 60 s after that" in sentence(records.answer(later=30))
+    assert asked_for(records.answer(later=90)) == (batch_id, f"{batch_id}:1")
+    records.send(batch_id, CANCELED)
+    assert "it is tried again 600 s after that" in sentence(records.answer(later=300))
+    assert asked_for(records.answer(later=700)) == (batch_id, f"{batch_id}:2")
+
+
+@pytest.mark.parametrize("live", [False, None])
+def test_a_run_that_made_no_live_batch_is_not_sent(records: Records, live: bool | None) -> None:
+    records.daily(live=live)
+    assert "has made a live batch yet" in sentence(records.answer())
+
+
+@pytest.mark.parametrize("live", [False, None])
+def test_such_runs_do_not_hide_an_older_one_that_may_be_sent(records: Records, live: bool | None) -> None:
+    batch_id = records.daily()
+    records.daily(live=live)
     assert asked_for(records.answer()) == (batch_id, f"{batch_id}:0")
+
+
+def test_an_older_batch_is_never_sent_in_place_of_the_newest_one(records: Records) -> None:
+    records.daily()
+    newest = records.daily(FAILURE)
+    assert f"the daily_dunning run {newest}, which made today's newest batch" in sentence(records.answer())
+
+
+def run_of(job: str = DAILY_JOB, **options: Any) -> dg.DagsterRun:
+    return dg.DagsterRun(job, str(uuid.uuid4()), **options)
+
+
+@pytest.mark.parametrize(
+    ("run", "live"),
+    [
+        (run_of(), True),
+        (run_of(asset_selection=frozenset()), True),
+        (run_of(tags={STARTED_BY_HAND_TAG: SEND}), True),
+        (run_of(tags={STARTED_BY_HAND_TAG: DRY_RUN}), False),
+        (run_of(tags={BACKFILL_TAG: "abcdef"}), False),
+        (run_of(asset_selection=frozenset([REMINDERS])), False),
+        (run_of(parent_run_id="1234", root_run_id="1234"), False),
+        (run_of("__ASSET_JOB"), False),
+    ],
+    ids=["daily", "daily in process", "run --send", "dry run", "backfill", "some assets", "re-execution", "other job"],
+)
+def test_only_a_whole_first_daily_run_makes_a_live_batch(run: dg.DagsterRun, live: bool) -> None:
+    assert batch_is_live(parse_policy(POLICY), run) is live
+    assert not batch_is_live(parse_policy(POLICY.replace("live: true", "live: false")), run)
 
 
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_run_of_another_day_is_not_sent(records: Records, days: int) -> None:
     records.daily(day=TODAY + timedelta(days=days))
     assert "no daily_dunning run of today (2025-03-12)" in sentence(records.answer())
-
-
-def test_a_run_of_another_job_is_not_sent(records: Records) -> None:
-    run = dg.DagsterRun(
-        job_name="__ASSET_JOB", run_id=str(uuid.uuid4()), status=SUCCESS, tags={PARTITION_TAG: TODAY.isoformat()}
-    )
-    records.instance.add_run(run)
-    assert "has succeeded yet" in sentence(records.answer())
 
 
 def test_today_is_the_day_in_the_organisations_time_zone(records: Records) -> None:
@@ -225,14 +305,6 @@ def test_the_newest_of_two_runs_of_today_wins(records: Records) -> None:
     records.send(newer, SUCCESS)
     assert newer in sentence(records.answer())
     assert older not in sentence(records.answer())
-
-
-def test_a_run_of_some_assets_counts_only_if_it_made_a_batch(records: Records) -> None:
-    batch_id = records.daily()
-    records.daily(only=["source/customers", "dunning/decisions"])
-    assert asked_for(records.answer()) == (batch_id, f"{batch_id}:0")
-    newer = records.daily(only=["dunning/decisions", "dunning/reminders"])
-    assert asked_for(records.answer()) == (newer, f"{newer}:0")
 
 
 def test_a_policy_that_is_not_live_is_said(records: Records, tmp_path: Path) -> None:
@@ -269,7 +341,7 @@ def test_the_sensor_ships_stopped_and_starts_the_send_job() -> None:
 def test_the_daemon_gets_the_same_answer(records: Records) -> None:
     context = dg.build_sensor_context(instance=records.instance, resources={"settings": records.settings})
     skipped = send_reminders_sensor.evaluate_tick(context)
-    assert "has succeeded yet" in str(skipped.skip_message)
+    assert "has made a live batch yet" in str(skipped.skip_message)
     assert not skipped.run_requests
 
     batch_id = records.daily()

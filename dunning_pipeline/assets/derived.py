@@ -59,7 +59,7 @@ def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -
     ) -> dg.MaterializeResult:
         days = Days.of(context)
         warehouse.longest_hold()
-        frames = derive_and_replace(derivation, warehouse, settings.policy, days)
+        frames = derive_and_replace(derivation, warehouse, settings.policy, days, context.run.run_id)
         frame = frames[main.name]
         _add_figures_per_day(context, asset_key(main), frame, days)
         return dg.MaterializeResult(
@@ -75,14 +75,14 @@ def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -
     return derive
 
 
-def derive_and_replace(derivation: Derivation, warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
+def derive_and_replace(derivation: Derivation, warehouse: Warehouse, policy: Policy, days: Days, run_id: str) -> Frames:
     """Derives the window, checks every row, and replaces the window in all tables in one transaction.
 
     Raises:
         InvalidRows: a derived row breaks the declaration of its table; nothing is written.
     """
     frames = derivation.derive(warehouse, policy, days)
-    rows = {table: declared_rows(table, frames[table.name]) for table in derivation.tables}
+    rows = {table: declared_rows(table, frames[table.name].assign(run_id=run_id)) for table in derivation.tables}
     with warehouse.transaction() as connection:
         for table in derivation.tables:
             replace_days(connection, table, rows[table], days.first, days.last)

@@ -25,8 +25,6 @@ from dunning_pipeline.tables import (
     Table,
 )
 
-INVOICE_STATES = ("draft", "open", "void", "written_off")
-
 
 def derive_open_invoices(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `open_invoices` and `balances` for each day (RULES 1, 6.1, 6.2)."""
@@ -57,7 +55,7 @@ def _read_receivables(warehouse: Warehouse, policy: Policy, days: Days) -> list[
 
 def create_enums(connection: duckdb.DuckDBPyConnection) -> None:
     """Types that let DuckDB hand over currencies and states as categories instead of strings."""
-    for name, values in (("currency_code", CURRENCY.categories), ("invoice_status", INVOICE_STATES)):
+    for name, values in (("currency_code", CURRENCY.categories), ("invoice_status", INVOICES.column("status").allowed)):
         listed = ", ".join(f"'{value}'" for value in values)
         connection.execute(f"create temp type {name} as enum ({listed})")
 

@@ -1,6 +1,7 @@
 """`dunning/reminders`: today's batch with its frozen bodies. Any other day is only decided, never made into a batch."""
 
 import dagster as dg
+import duckdb
 import pandas as pd
 from dagster import ResourceParam
 
@@ -8,6 +9,7 @@ from dunning_pipeline import sql
 from dunning_pipeline.assets.metadata import column_schema, counts, preview
 from dunning_pipeline.assets.receivables import fetch_days
 from dunning_pipeline.assets.source import asset_key
+from dunning_pipeline.errors import DunningError, WarehouseError
 from dunning_pipeline.outbox import Batch, Outbox
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
@@ -51,8 +53,8 @@ def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefin
             note = f"no batch is made of {days}: only today ({today}) is ever sent"
             return dg.MaterializeResult(metadata={"dagster/row_count": 0, "note": note})
         warehouse.longest_hold()
-        decisions, frozen = build_reminders(warehouse, settings, days)
-        live = batch_is_live(settings.policy, context.job_name, context.run.tags)
+        live = batch_is_live(settings.policy, context.run)
+        decisions, frozen = build_reminders(warehouse, settings, days, context.run.run_id if live else None)
         batch = Batch(
             context.run.run_id, STREAM, today, size=len(frozen), live=live, state="planned" if live else "dry_run"
         )
@@ -77,12 +79,18 @@ def publish(context: dg.AssetExecutionContext | dg.OpExecutionContext, warehouse
     """Renews the copy for readers. That it cannot be written must not undo what was decided or sent."""
     try:
         warehouse.publish()
-    except OSError as error:
+    except (OSError, WarehouseError, duckdb.Error) as error:
         context.log.error(f"the published copy of the warehouse could not be written: {error}")
 
 
-def build_reminders(warehouse: Warehouse, settings: Settings, days: Days) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The decisions of a day, and its reminders with the exact event of each (RULES 7)."""
+def build_reminders(
+    warehouse: Warehouse, settings: Settings, days: Days, run_id: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The decisions of a day, and its reminders with the exact event of each (RULES 7).
+
+    Raises:
+        DunningError: some of the rows were derived by another run than `run_id` (None: any run's will do).
+    """
     window = {"first": days.first, "last": days.last}
     with warehouse.transaction() as connection:
         decisions = fetch_days(connection, DECISIONS, days)
@@ -90,6 +98,8 @@ def build_reminders(warehouse: Warehouse, settings: Settings, days: Days) -> tup
         balances = fetch_days(connection, BALANCES, days)
         customers = fetch(connection, sql.load("owing_customers"), window)
         pay_urls = fetch(connection, sql.load("pay_urls"), window)
+    if run_id is not None:
+        _require_own_rows(run_id, decisions, open_invoices, balances)
     remind = decisions[decisions["decision"] == "remind"]
     listed = chaseable_invoices(open_invoices, balances).merge(pay_urls, on="invoice_key", validate="1:1")
     listed = listed[listed["customer_key"].isin(remind["customer_key"])]
@@ -99,6 +109,15 @@ def build_reminders(warehouse: Warehouse, settings: Settings, days: Days) -> tup
     columns = ["reminder_id", "customer_id", "carrying_invoice_id", "workflow", "action", "occurrence"]
     order_id = pd.Series(None, remind.index, dtype="str")
     return decisions, remind[columns].assign(order_id=order_id, body=bodies)
+
+
+def _require_own_rows(run_id: str, *frames: pd.DataFrame) -> None:
+    others = pd.concat([frame["run_id"] for frame in frames])
+    others = others[others != run_id]
+    if len(others):
+        raise DunningError(
+            f"run {others.iloc[0]} derived the same day while this run did; run daily_dunning for today again"
+        )
 
 
 def _people(customers: pd.DataFrame, policy: Policy) -> pd.DataFrame:

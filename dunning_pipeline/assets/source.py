@@ -62,7 +62,7 @@ def _pulled_asset(table: Table) -> dg.AssetsDefinition:
         with staging_folder(settings.home, context.run.run_id, table) as folder:
             staged = pull_table(settings, table, folder)
             warehouse.longest_hold()
-            loader = Loader(warehouse, table, context.run.run_id, settings.clock())
+            loader = Loader(warehouse, table, context.run.run_id, settings.clock(), list(settings.policy.sources))
             loaded = loader.load(staged, settings.policy.quality.max_rejected)
         with warehouse.transaction() as connection:
             total = fetch(connection, f"select count(*) as n from {table.qualified}")["n"].iloc[0]

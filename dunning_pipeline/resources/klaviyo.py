@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import requests
-import tenacity
 from pydantic import SecretStr
 
 from dunning_pipeline.errors import DunningError
@@ -60,7 +59,7 @@ class KlaviyoError(DunningError):
 
     KlaviyoError
      ├─ RequestRefused       it said no to the request or the key: nothing was accepted, nobody is rejected
-     │   ├─ Throttled        429, still so after waiting
+     │   ├─ Throttled        429; holds how long to wait
      │   └─ Unreachable      no connection: the request never left
      ├─ InvalidEvents        400: it said no to events; nothing of the request was accepted
      └─ OutcomeUnknown       time-out, reset or 5xx: it may have been accepted
@@ -77,7 +76,7 @@ class RequestRefused(KlaviyoError):
 
 
 class Throttled(RequestRefused):
-    """429 even after waiting as told."""
+    """429: nothing was accepted; the same request may go again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float, errors: Sequence[ApiError] = ()) -> None:
         super().__init__(message, 429, errors)
@@ -98,7 +97,7 @@ class OutcomeUnknown(KlaviyoError):
 
 @dataclass(frozen=True)
 class Klaviyo:
-    """An account, reached at `url` with a private key. `sleep` waits when throttled; tests hand in their own."""
+    """An account, reached at `url` with a private key. `sleep` is how its callers wait when throttled."""
 
     url: str
     key: SecretStr
@@ -124,16 +123,6 @@ class Klaviyo:
         return str(information.get("organization_name") or account["id"])
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> requests.Response:
-        patient = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Throttled),
-            wait=_told_to_wait,
-            stop=_give_up,
-            sleep=self.sleep,
-            reraise=True,
-        )
-        return patient(self._call_once, method, path, body)
-
-    def _call_once(self, method: str, path: str, body: bytes | None) -> requests.Response:
         headers = {
             "Authorization": f"Klaviyo-API-Key {self.key.get_secret_value()}",
             "revision": REVISION,
@@ -165,16 +154,6 @@ class Klaviyo:
 def _seconds(retry_after: str | None) -> float:
     """The integer that Klaviyo sends; a second where a proxy sends something else."""
     return float(retry_after) if retry_after and retry_after.isdigit() else 1.0
-
-
-def _give_up(state: tenacity.RetryCallState) -> bool:
-    """After some attempts, or when told to wait so long that a later run should look at day and batch again."""
-    return state.attempt_number >= MOST_THROTTLED_ATTEMPTS or _told_to_wait(state) > MOST_SECONDS_WAITED
-
-
-def _told_to_wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    return error.retry_after if isinstance(error, Throttled) else 0.0
 
 
 def _never_connected(error: requests.ConnectionError) -> bool:

@@ -11,7 +11,7 @@ from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.resources.staging import Staged
 from dunning_pipeline.resources.warehouse import Warehouse, append
 from dunning_pipeline.sql import quoted
-from dunning_pipeline.tables import CUSTOMER_KEYS, INVOICE_KEYS, INVOICES, PAYMENTS, REJECTED_ROWS, Table
+from dunning_pipeline.tables import CUSTOMER_KEYS, INVOICE_KEYS, INVOICES, MANUAL, PAYMENTS, REJECTED_ROWS, Table
 
 SHOWN_REASONS = 3
 
@@ -26,12 +26,17 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Loader:
-    """Writes what was staged for `table` in the run `run_id` at `pulled_at`."""
+    """Writes what was staged for `table` in the run `run_id` at `pulled_at`.
+
+    `sources` are the names that the policy knows. A row whose source is none of them is taken over by the one that
+    yields its id now, so that a source can be renamed or replaced.
+    """
 
     warehouse: Warehouse
     table: Table
     run_id: str
     pulled_at: datetime
+    sources: Sequence[str] = ()
 
     def load(self, staged: Sequence[Staged], max_rejected: float) -> Loaded:
         """Upserts the rows of every source and stores the rejected ones; what is not in them stays as it is.
@@ -91,7 +96,8 @@ class Loader:
         reasons = [
             f"""select i.{key}, '{key} ''' || i.{key} || ''' comes from source ''' || t.source
                 || ''' too; an id can only come from one source' as reason
-            from incoming as i join {self.table.qualified} as t using ({key}) where t.source <> $source"""
+            from incoming as i join {self.table.qualified} as t using ({key})
+            where t.source <> $source and list_contains($present, t.source)"""
         ]
         if self.table is PAYMENTS:
             reasons.append(
@@ -99,7 +105,8 @@ class Loader:
                     || ''', which is in ' || t.currency as reason
                 from incoming as i join {INVOICES.qualified} as t using (invoice_id) where i.currency <> t.currency"""
             )
-        connection.execute(f"create or replace temp table refused as {' union all '.join(reasons)}", {"source": source})
+        parameters = {"source": source, "present": [*self.sources, MANUAL]}
+        connection.execute(f"create or replace temp table refused as {' union all '.join(reasons)}", parameters)
         query = f"""
             select to_json(i)::varchar as row, string_agg(refused.reason, '; ') as reason
             from incoming as i join refused using ({key}) group by i

@@ -4,6 +4,7 @@ Exact on purpose: NUMERIC and large integers never pass through floats. What the
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dunning_pipeline.errors import SourceError
 from dunning_pipeline.policy import TableQuery
+from dunning_pipeline.policy_file import SECRET_NAMES
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA
 
 BATCH_ROWS = 50_000
@@ -70,13 +72,16 @@ class SqlSourceReader:
             raise SourceError(f"source {self.name}: {self._without_secrets(error)}") from None
 
     def _without_secrets(self, error: Exception) -> str:
-        """The driver's words in one line, without the URL's password."""
+        """The driver's words in one line, without the secrets of the URL."""
         words = " ".join(str(getattr(error, "orig", None) or error).split())
         try:
-            password = sa.make_url(self.url.get_secret_value()).password
+            url = sa.make_url(self.url.get_secret_value())
         except SQLAlchemyError:
             return "the URL is not a SQLAlchemy URL such as postgresql+psycopg://user:password@host/database"
-        return words.replace(str(password), "***") if password else words
+        named = [value for name, value in url.query.items() if re.search(SECRET_NAMES, name, re.IGNORECASE)]
+        for secret in filter(None, [url.password, *named]):
+            words = words.replace(str(secret), "***")
+        return words
 
 
 def _statement(query: TableQuery, engine: sa.Engine) -> sa.Executable:

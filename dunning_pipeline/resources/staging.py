@@ -22,6 +22,8 @@ from dunning_pipeline.tables import Column, Kind, Table
 NOISE = "0.000001"
 """Share of a minor unit up to which an amount is binary noise, to be rounded, rather than a wrong amount."""
 
+FIRST_YEAR, LAST_YEAR = 1900, 2200
+
 REJECTS_SCHEMA = pa.schema([("row", pa.string()), ("reason", pa.string())])
 
 
@@ -184,11 +186,8 @@ def _typed(column: Column, mapping: Mapping, expressions: dict[str, str]) -> str
         case Kind.MONEY:
             exact = f"exact_{column.name}"
             return f"case when abs({exact} - round({exact})) <= {NOISE} then try_cast(round({exact}) as bigint) end"
-        case Kind.DATE if mapping.date_format:
-            return f"try_strptime({text}, {literal(mapping.date_format)})::date"
         case Kind.DATE:
-            plain = f"regexp_full_match({text}, '[0-9]+-[0-9]+-[0-9]+')"
-            return f"case when {plain} then try_cast({text} as date) else try_cast({text} as timestamptz)::date end"
+            return _possible(_date(text, mapping))
         case Kind.TEXT if column.name == "currency":
             return f"case when upper({text}) in (select code from currencies) then upper({text}) end"
         case Kind.TEXT if column.allowed:
@@ -196,6 +195,18 @@ def _typed(column: Column, mapping: Mapping, expressions: dict[str, str]) -> str
             return f"case when lower({text}) in ({allowed}) then lower({text}) end"
         case _:
             return f"try_cast({text} as {column.kind.sql})"
+
+
+def _date(text: str, mapping: Mapping) -> str:
+    if mapping.date_format:
+        return f"try_strptime({text}, {literal(mapping.date_format)})::date"
+    plain = f"regexp_full_match({text}, '[0-9]{{4}}-[0-9]{{1,2}}-[0-9]{{1,2}}')"
+    return f"case when {plain} then try_cast({text} as date) else try_cast({text} as timestamptz)::date end"
+
+
+def _possible(day: str) -> str:
+    """The day, unless its year tells that it was mapped or typed wrongly."""
+    return f"case when year({day}) between {FIRST_YEAR} and {LAST_YEAR} then {day} end"
 
 
 def _reasons(table: Table, mapping: Mapping, mapped: Sequence[Column]) -> Iterator[str]:

@@ -17,6 +17,7 @@ import duckdb
 import pandas as pd
 import pandera.errors
 import pyarrow as pa
+import tenacity
 from filelock import FileLock, Timeout
 
 from dunning_pipeline.errors import InvalidRows, WarehouseError
@@ -25,6 +26,8 @@ from dunning_pipeline.tables import ALL_TABLES, Table
 
 SCHEMA_VERSION = 1
 """Raised whenever a declared table gains a column or MIGRATIONS gains an entry."""
+
+READER_WAIT_SECONDS = 0.2
 
 MIGRATIONS: dict[int, str] = {}
 """SQL that leads an older file to a version, where adding the declared tables and columns does not suffice."""
@@ -77,6 +80,15 @@ class Warehouse:
         with self.transaction() as connection:
             replace_days(connection, table, rows, first, last)
         return int(rows.num_rows)
+
+    def look(self, query: str) -> pd.DataFrame:
+        """The rows of `query` on the file as it is: nothing is created or migrated. Raises WarehouseError."""
+        with self._locked():
+            try:
+                with duckdb.connect(self.path, read_only=True) as connection:
+                    return fetch(connection, query)
+            except duckdb.Error as error:
+                raise WarehouseError(f"the warehouse {self.path} cannot be read: {_first_line(error)}") from error
 
     def append(self, table: Table, frame: pd.DataFrame) -> int:
         """Adds the rows of `frame` to `table`, all or none. Raises InvalidRows like `replace_days`."""
@@ -132,10 +144,16 @@ class Warehouse:
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
             self._checked_file = None
+        patient = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_held_by_a_reader),
+            stop=tenacity.stop_after_delay(self.lock_timeout),
+            wait=tenacity.wait_fixed(READER_WAIT_SECONDS),
+            reraise=True,
+        )
         try:
-            connection = duckdb.connect(self.path)
+            connection = patient(duckdb.connect, self.path)
         except duckdb.Error as error:
-            raise WarehouseError(f"the warehouse {self.path} cannot be opened: {error}") from error
+            raise WarehouseError(f"the warehouse {self.path} cannot be opened: {_first_line(error)}") from error
         with connection:
             connection.execute("set TimeZone = 'UTC'")
             self._bring_up_to_date(connection)
@@ -150,6 +168,15 @@ class Warehouse:
             _migrate(connection)
             self.path.chmod(0o600)
         self._checked_file = file
+
+
+def _held_by_a_reader(error: BaseException) -> bool:
+    """Whether somebody opened the file past our lock, with a shell or a viewer; they may be gone in a moment."""
+    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _publish_newest_day(copy: Path) -> None:

@@ -1,10 +1,13 @@
 """When an action may go: RULES.md section 5 and the trigger dates of 4.1. All delays are calendar days."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cache
 
+import holidays
 import numpy as np
+import pandas as pd
 
 from dunning_pipeline.policy import Policy
 
@@ -13,31 +16,66 @@ WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @dataclass(frozen=True)
 class WorkingDays:
-    """The organisation's working days (RULES 5.3): days of the week less holidays."""
+    """The working days of each row (RULES 5.3): `calendars[of_row[i]]` are those of row i."""
 
-    days: tuple[str, ...]
-    holidays: tuple[date, ...] = ()
+    calendars: Sequence[np.busdaycalendar]
+    of_row: np.ndarray
 
     @classmethod
-    def of(cls, policy: Policy) -> "WorkingDays":
-        """The working days that the policy's calendar sets."""
-        return cls(tuple(policy.calendar.working_days))
+    def of(cls, policy: Policy, country: "pd.Series[str]", years: range) -> "WorkingDays":
+        """The organisation's working days, or those of each row's country where the policy says so.
 
-    @cached_property
-    def _calendar(self) -> np.busdaycalendar:
-        return np.busdaycalendar([day in self.days for day in WEEK], list(self.holidays))
+        Args:
+            policy: its calendar: days of the week, holidays of a country and subdivision, `by_customer_country`.
+            country: ISO 3166 code of each row; read only with `by_customer_country`. A country that is empty or
+                unknown gets the organisation's holidays.
+            years: the years whose holidays matter.
+        """
+        rule = policy.calendar.holidays
+        week = [day in policy.calendar.working_days for day in WEEK]
+        own = np.busdaycalendar(week, _holidays(rule.country, rule.subdivision, years))
+        if not rule.by_customer_country:
+            return cls([own], np.zeros(len(country), dtype="int64"))
+        known = [code for code in country.dropna().unique() if code in supported_countries()]
+        calendars = [own, *(np.busdaycalendar(week, _holidays(code, None, years)) for code in known)]
+        return cls(calendars, pd.Index(known).get_indexer(pd.Index(country)) + 1)
 
-    def includes(self, day: date) -> bool:
-        """Whether reminders may leave on `day`."""
-        return bool(np.is_busday(np.datetime64(day), busdaycal=self._calendar))
+    def includes(self, day: date) -> np.ndarray:
+        """Whether reminders may leave on `day`, for each row."""
+        open_today = np.array([np.is_busday(np.datetime64(day), busdaycal=calendar) for calendar in self.calendars])
+        return open_today[self.of_row]
 
     def forward(self, days: np.ndarray) -> np.ndarray:
-        """Each day itself if it is a working day, else the next one; NaT stays NaT. Takes datetime64[D]."""
-        return np.busday_offset(days, 0, roll="forward", busdaycal=self._calendar)
+        """Each row's day itself if it is a working day, else the next one; NaT stays NaT. Takes datetime64[D]."""
+        return self._offset(days, 0)
 
     def before(self, days: np.ndarray) -> np.ndarray:
-        """The last working day before each day. Takes datetime64[D]."""
-        return np.busday_offset(days, -1, roll="forward", busdaycal=self._calendar)
+        """The last working day before each row's day. Takes datetime64[D]."""
+        return self._offset(days, -1)
+
+    def _offset(self, days: np.ndarray, offset: int) -> np.ndarray:
+        moved = np.empty(len(days), dtype="datetime64[D]")
+        for number, calendar in enumerate(self.calendars):
+            rows = self.of_row == number
+            moved[rows] = np.busday_offset(days[rows], offset, roll="forward", busdaycal=calendar)
+        return moved
+
+
+@cache
+def supported_countries() -> frozenset[str]:
+    """ISO 3166 codes of the countries whose holidays are known."""
+    return frozenset(holidays.list_supported_countries(include_aliases=False))
+
+
+def _holidays(country: str | None, subdivision: str | None, years: range) -> list[date]:
+    if country is None:
+        return []
+    return [day for year in years for day in _holidays_of_year(country, subdivision, year)]
+
+
+@cache
+def _holidays_of_year(country: str, subdivision: str | None, year: int) -> tuple[date, ...]:
+    return tuple(holidays.country_holidays(country, subdiv=subdivision, years=year))
 
 
 def trigger_dates(anchor: np.ndarray, day: np.ndarray, calendar: WorkingDays) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 from rich.console import Console
 
+from dunning_pipeline.errors import DunningError
 from dunning_pipeline.local_run import dagster_instance, run_daily, run_send
 from dunning_pipeline.policy import parse_policy
 from dunning_pipeline.reports import day_report, frozen_events, sent_counts
@@ -61,7 +62,9 @@ def run_demo(outer: Settings, out: Console) -> None:
 def _prepared_home(home: Path, day: date) -> Path:
     """The demo's home with the sample business of the day; yesterday's makes way."""
     marker = home / "sample_day"
-    if home.exists() and (not marker.exists() or marker.read_text() != day.isoformat()):
+    if home.exists() and any(home.iterdir()) and not marker.exists():
+        raise DunningError(f"{home} holds something else than a demo; the demo makes that folder itself")
+    if marker.exists() and marker.read_text() != day.isoformat():
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
     marker.write_text(day.isoformat())

@@ -1,13 +1,14 @@
 -- Reminders whose latest outcome is a rejection by Klaviyo, with the identifiers and the policy they were made from.
 with latest as (
-    select reminder_id, arg_max(outcome, (attempted_at, outcome <> 'attempting')) as outcome,
+    select reminder_id, max(contact_on) as rejected_on,
+        arg_max(outcome, (attempted_at, outcome <> 'attempting')) as outcome,
         arg_max(batch_id, (attempted_at, outcome <> 'attempting')) as batch_id
     from dunning.sent_history
     where stream = 'invoice' and outcome not in ('superseded', 'dropped')
     group by reminder_id
 )
 select
-    latest.reminder_id, batches.policy_hash,
+    latest.reminder_id, latest.rejected_on, batches.policy_hash,
     json_extract_string(reminders.body, '$.attributes.profile.data.attributes.email') as email,
     json_extract_string(reminders.body, '$.attributes.profile.data.attributes.phone_number') as phone,
     json_extract_string(reminders.body, '$.attributes.profile.data.attributes.external_id') as external_id

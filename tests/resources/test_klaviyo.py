@@ -21,7 +21,6 @@ from dunning_pipeline.resources.klaviyo import (
     BULK_HEAD,
     BULK_TAIL,
     MEDIA_TYPE,
-    MOST_THROTTLED_ATTEMPTS,
     REVISION,
     InvalidEvents,
     Klaviyo,
@@ -168,32 +167,33 @@ def test_a_slash_at_the_end_of_the_url_does_no_harm() -> None:
     assert account.requests[0].path == BULK
 
 
-def test_when_throttled_it_waits_as_told_and_then_succeeds() -> None:
-    clock = MovingClock(NOON + timedelta(seconds=20))
-    waits: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        clock.advance(seconds=seconds)
-
-    with sandbox(clock=clock, rates={f"POST {BULK}": RateLimit(per_second=10, per_minute=1)}) as (url, account):
-        klaviyo = client(url, sleep=sleep)
-        klaviyo.create_events([entry(1)])
-        klaviyo.create_events([entry(2)])
-    assert waits == [40]
-    assert [request.status for request in account.requests] == [202, 429, 202]
-    assert [event.unique_id for event in account.events] == ["r-1", "r-2"]
-
-
-def test_when_still_throttled_after_all_attempts_it_gives_up() -> None:
-    waits: list[float] = []
+def test_when_throttled_it_says_at_once_how_long_to_wait() -> None:
     body = errors({"code": "throttled", "detail": "expected to be available in 7 s"})
     with answering(429, body, {"Retry-After": "7"}) as (url, seen), pytest.raises(Throttled, match="in 7 s") as raised:
-        client(url, sleep=waits.append).create_events([entry()])
-    assert len(seen) == MOST_THROTTLED_ATTEMPTS
-    assert waits == [7] * (MOST_THROTTLED_ATTEMPTS - 1)
-    assert raised.value.status == 429
+        client(url, sleep=pytest.fail).create_events([entry()])
+    assert len(seen) == 1
+    assert (raised.value.status, raised.value.retry_after) == (429, 7)
     assert isinstance(raised.value, RequestRefused)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "Wed, 12 Mar 2025 12:00:00 GMT"}])
+def test_without_a_number_of_seconds_a_throttled_request_waits_for_one(headers: dict[str, str]) -> None:
+    with answering(429, b"", headers) as (url, _), pytest.raises(Throttled) as raised:
+        client(url).create_events([entry()])
+    assert raised.value.retry_after == 1
+
+
+def test_the_sandbox_throttles_as_its_limits_say() -> None:
+    clock = MovingClock(NOON + timedelta(seconds=20))
+    with sandbox(clock=clock, rates={f"POST {BULK}": RateLimit(per_second=10, per_minute=1)}) as (url, account):
+        klaviyo = client(url)
+        klaviyo.create_events([entry(1)])
+        with pytest.raises(Throttled) as raised:
+            klaviyo.create_events([entry(2)])
+        clock.advance(seconds=raised.value.retry_after)
+        klaviyo.create_events([entry(2)])
+    assert raised.value.retry_after == 40
+    assert [request.status for request in account.requests] == [202, 429, 202]
 
 
 def test_a_wrong_key_refuses_the_request_in_words_without_the_key() -> None:

@@ -30,6 +30,7 @@ class Pull:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.warehouse = Warehouse(folder / "warehouse.duckdb")
+        self.sources = ["billing", "shop"]
 
     def staged(self, table: Table, rows: Sequence[Row], source: str = "billing") -> Staged:
         raw = self.folder / f"{source}.parquet"
@@ -43,7 +44,7 @@ class Pull:
         return self.load(table, self.staged(table, rows, source), max_rejected=max_rejected, run_id=run_id)
 
     def load(self, table: Table, *parts: Staged, max_rejected: float = 1.0, run_id: str = "run-1") -> Loaded:
-        return Loader(self.warehouse, table, run_id, PULLED_AT).load(parts, max_rejected)
+        return Loader(self.warehouse, table, run_id, PULLED_AT, self.sources).load(parts, max_rejected)
 
     def rows(self, table: Table, columns: str = "*") -> list[dict[Any, Any]]:
         frame = self.warehouse.fetch(f"select {columns} from {table.qualified} order by {table.key[0]}")
@@ -251,3 +252,21 @@ def test_an_empty_pull_changes_nothing(pull: Pull) -> None:
 
 def test_duplicates_of_a_pull_are_not_counted_as_written(pull: Pull) -> None:
     assert pull(INVOICES, invoice("F1"), invoice("F1"), invoice("F2")) == Loaded(written=2, rejected=0)
+
+
+def test_a_row_of_a_departed_source_is_taken_over_by_the_one_that_yields_its_id_now(pull: Pull) -> None:
+    pull(INVOICES, invoice("F1"), invoice("F2"), source="old")
+    assert pull(INVOICES, invoice("F1", total="1.00")) == Loaded(written=1, rejected=0)
+    assert pull.rows(INVOICES, "invoice_id, source, total_minor") == [
+        {"invoice_id": "F1", "source": "billing", "total_minor": 100},
+        {"invoice_id": "F2", "source": "old", "total_minor": 10_000},
+    ]
+
+
+def test_an_id_recorded_by_hand_is_refused_to_every_source(pull: Pull) -> None:
+    pull(PAUSES, {"pause_id": "H1", "scope": "organisation", "paused_from": "2026-01-01"}, source="manual")
+    again = {"pause_id": "H1", "scope": "organisation", "paused_from": "2026-02-01"}
+    assert pull(PAUSES, again) == Loaded(written=0, rejected=1)
+    assert pull.rejected()["reason"].tolist() == [
+        "pause_id 'H1' comes from source 'manual' too; an id can only come from one source"
+    ]

@@ -418,3 +418,27 @@ def test_rows_of_nothing_but_empty_values_are_all_rejected(staged: Stage) -> Non
     result = staged(INVOICES, *[dict.fromkeys(INVOICE)] * 3)
     empty = "; ".join(f"{name} is empty" for name in ["invoice_id", "customer_id", "issued_on", "currency", "total"])
     assert (reasons(result), kept(result)) == ([empty] * 3, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("0022-07-01", None),
+        ("22-07-01", None),
+        ("1899-12-31", None),
+        ("2201-01-01", None),
+        ("22-07-01T10:00:00Z", None),
+        ("0202-07-01T10:00:00Z", None),
+        ("1/2/13", "%m/%d/%Y"),
+        ("01.01.2201", "%d.%m.%Y"),
+    ],
+)
+def test_a_date_of_an_impossible_year_is_rejected(staged: Stage, text: str, form: str | None) -> None:
+    mapping = {"date_format": form} if form else {}
+    result = staged(INVOICES, INVOICE | {"due_on": None, "issued_on": text}, **mapping)
+    assert reasons(result) == [f"issued_on '{text}' is no date of the form {form or '2026-11-22'}"]
+
+
+@pytest.mark.parametrize("text", ["1900-01-01", "2200-12-31"])
+def test_the_first_and_the_last_possible_year_are_taken(staged: Stage, text: str) -> None:
+    assert only(staged(INVOICES, INVOICE | {"issued_on": text, "due_on": None}))["issued_on"].isoformat() == text

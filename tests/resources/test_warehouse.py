@@ -51,6 +51,7 @@ def balances(day: date, *amounts: int, **changes: Any) -> pd.DataFrame:
             "chaseable": True,
             "unclear": False,
             "customer_key": range(len(amounts)),
+            "run_id": "run-1",
         }
     ).assign(**changes)
 
@@ -63,6 +64,7 @@ def decisions(as_of: date, **changes: Any) -> pd.DataFrame:
         "decision": "skip",
         "reason": "waiting_for_trigger",
         "customer_key": 1,
+        "run_id": "run-1",
     }
     return pd.DataFrame([row | changes])
 
@@ -114,6 +116,7 @@ def test_values_come_out_in_their_declared_types(warehouse: Warehouse) -> None:
         "chaseable": "bool",
         "unclear": "bool",
         "customer_key": "int64",
+        "run_id": "str",
     }
     assert frame["net_minor"].tolist() == [2**53 + 1, -5]
     assert frame["as_of"].tolist() == [pd.Timestamp(MONDAY)] * 2
@@ -325,6 +328,49 @@ def test_a_warehouse_in_use_is_told_after_the_time_out(warehouse: Warehouse) -> 
             )
         assert 0.4 <= time.monotonic() - started < 5
     assert customers(warehouse) == ["C1"]
+
+
+@contextmanager
+def foreign_reader(warehouse: Warehouse, seconds: float) -> Iterator[None]:
+    """Another process that has the file open past our lock, as a shell has it, for some seconds."""
+    script = f"""
+import time
+import duckdb
+connection = duckdb.connect({str(warehouse.path)!r}, read_only=True)
+print("ready", flush=True)
+time.sleep({seconds})
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+
+
+def test_a_foreign_reader_is_waited_for(warehouse: Warehouse) -> None:
+    warehouse.append(CUSTOMER_KEYS, keys("C1"))
+    with foreign_reader(warehouse, seconds=0.5):
+        assert customers(Warehouse(warehouse.path, lock_timeout=30)) == ["C1"]
+
+
+def test_a_foreign_reader_that_stays_is_told_after_the_time_out(warehouse: Warehouse) -> None:
+    warehouse.append(CUSTOMER_KEYS, keys("C1"))
+    with foreign_reader(warehouse, seconds=60):
+        started = time.monotonic()
+        with pytest.raises(WarehouseError, match=r"cannot be opened: .*lock"):
+            Warehouse(warehouse.path, lock_timeout=0.5).fetch("select 1")
+        assert 0.5 <= time.monotonic() - started < 10
+
+
+def test_looking_creates_and_migrates_nothing(warehouse: Warehouse) -> None:
+    make_older_file(warehouse, version=0)
+    before = warehouse.path.read_bytes()
+    assert warehouse.look("select customer_id from source.customers")["customer_id"].tolist() == ["C1"]
+    assert warehouse.path.read_bytes() == before
+    with pytest.raises(WarehouseError, match="cannot be read"):
+        warehouse.look("select * from dunning.decisions")
 
 
 def test_who_waits_gets_the_lock_when_it_is_free(warehouse: Warehouse) -> None:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
 
+import holidays
 import pandas as pd
 import pyarrow as pa
 import reference
@@ -53,6 +54,12 @@ MONDAY = date(2021, 10, 11)
 EVERY_DAY = frozenset(range(7))
 WEEKDAYS_ONLY = frozenset(range(5))
 CUSTOMER = Customer("c1", email="accounts@harbour-bakery.test")
+
+YEARS = range(2015, 2036)
+"""Of which holidays are looked up."""
+
+COUNTRIES = ("AU", "BG", "CH", "DE", "FR", "GB", "GH", "JP", "KR", "US")
+"""Whose holidays the reference knows when customers have the holidays of their country."""
 
 STATUSES = pd.CategoricalDtype(["draft", "open", "void", "written_off"])
 
@@ -107,7 +114,14 @@ def policy_text(rules: Rules) -> str:
                 "exchange_rates": {code: str(rate) for code, rate in rules.exchange_rates.items()},
                 "paused": rules.organisation_paused,
             },
-            "calendar": {"working_days": [WEEKDAYS[number] for number in sorted(rules.working_days)]},
+            "calendar": {
+                "working_days": [WEEKDAYS[number] for number in sorted(rules.working_days)],
+                "holidays": {
+                    "country": rules.holiday_country,
+                    "subdivision": rules.holiday_subdivision,
+                    "by_customer_country": rules.customer_holidays is not None,
+                },
+            },
             "receivables": {"tolerance": _major(rules.tolerance), "minimum_amount": _major(rules.minimum_amount)},
             "workflows": [
                 {
@@ -118,6 +132,8 @@ def policy_text(rules: Rules) -> str:
                     "logic": workflow.logic,
                     "minimum_contact_delay": workflow.minimum_contact_delay,
                     "actions": [{"name": a.name, "day": a.day, "was": list(a.was)} for a in workflow.actions],
+                    "repeat_last": workflow.repeat_last
+                    and dict(zip(("every", "limit"), workflow.repeat_last, strict=True)),
                 }
                 for workflow in rules.workflows
             ],
@@ -131,6 +147,25 @@ def policy_of(rules: Rules) -> Policy:
 
 
 _parsed = cache(parse_policy)
+
+
+def with_holidays(
+    rules: Rules, country: str | None, subdivision: str | None = None, *, by_customer_country: bool = False
+) -> Rules:
+    """The rules with the holidays of the organisation, and of each customer's country if asked for."""
+    by_country = {code: holiday_dates(code) for code in COUNTRIES}
+    return replace(
+        rules,
+        holidays=holiday_dates(country, subdivision) if country else frozenset(),
+        customer_holidays=by_country if by_customer_country else None,
+        holiday_country=country,
+        holiday_subdivision=subdivision,
+    )
+
+
+@cache
+def holiday_dates(country: str, subdivision: str | None = None) -> frozenset[date]:
+    return frozenset(holidays.country_holidays(country, subdiv=subdivision, years=YEARS))
 
 
 def _major(amounts: dict[str, int]) -> dict[str, str]:
@@ -205,6 +240,7 @@ def frames_of(ledger: Ledger) -> Frames:
         ).rename(columns={"contacted_on": "contact_on"}),
         rejections=pd.DataFrame(
             {name: pd.Series(dtype="str") for name in ("reminder_id", "policy_hash", "email", "phone", "external_id")}
+            | {"rejected_on": pd.Series(dtype="datetime64[ms]")}
         ),
     )
 

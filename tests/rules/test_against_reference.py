@@ -40,6 +40,20 @@ TOTALS = (100, 250, 1_000, 1_000, 9_200, 10_000, 12_345, 1_000_000)
 EMAILS = ("accounts@harbour-bakery.test", "a.b+c@mail.quay.test", "nobody", "a b@quay.test", "a@b@quay.test", "", None)
 PHONES = ("+441632960001", "01632 960001", "+0441632960", None)
 EXTERNAL_IDS = ("C-1", "  ", None)
+COUNTRIES = (None, "", "ZZ", "Atlantis", *frames.COUNTRIES)
+# Most have a holiday within some days of CENTRE, the subdivisions others than their country.
+HOLIDAYS = (
+    (None, None),
+    ("BG", None),
+    ("KR", None),
+    ("GH", None),
+    ("DE", "BY"),
+    ("AU", None),
+    ("AU", "WA"),
+    ("AU", "VIC"),
+    ("US", "TX"),
+    ("US", "VT"),
+)
 EVERY_REASON = {
     "source_unclear",
     "no_workflow",
@@ -118,7 +132,7 @@ class Generator:
         workflows = tuple(self.workflow(name) for name in ("standard", "gentle", "empty", "strict"))
         names = [workflow.name for workflow in workflows if workflow.actions]
         weekdays = self.chance.choice([range(5), range(5), range(7), self.chance.sample(range(7), 3)])
-        return Rules(
+        rules = Rules(
             workflows=tuple(self.chance.sample(workflows, len(workflows))),
             default=self.chance.choice([*names, *names, *names, "empty", None]),
             working_days=frozenset(weekdays),
@@ -128,6 +142,8 @@ class Generator:
             identify_by=self.chance.choice([("email",), ("email", "phone"), ("phone", "external_id", "email")]),
             organisation_paused=self.knobs.organisation_paused,
         )
+        country, subdivision = self.chance.choice(HOLIDAYS)
+        return frames.with_holidays(rules, country, subdivision, by_customer_country=self.happens(0.5))
 
     def all_rates(self) -> dict[str, Decimal]:
         return {"USD": Decimal("0.92"), "JPY": Decimal("0.01"), "KWD": Decimal("2.5")}
@@ -141,7 +157,17 @@ class Generator:
             Action(f"step_{n}", day, (f"old_{n}", f"older_{n}") if self.happens(0.3) else ())
             for n, day in enumerate(ladder, start=1)
         )
-        return Workflow(name, actions, minimum_contact_delay=self.chance.choice([0, 0, 1, 2, 4, 5, 7, 30]))
+        return Workflow(
+            name,
+            actions,
+            minimum_contact_delay=self.chance.choice([0, 0, 1, 2, 4, 5, 7, 30]),
+            anchor=self.chance.choice(["due_date", "due_date", "issue_date"]),
+            logic=self.chance.choice(["standard", "contextual"]),
+            repeat_last=self.maybe(self.repeat_last, 0.5),
+        )
+
+    def repeat_last(self) -> tuple[int, int | None]:
+        return self.chance.choice([1, 2, 3, 5, 7, 14]), self.chance.choice([None, None, 1, 2, 3])
 
     def ledger(self, rules: Rules) -> Ledger:
         ledger = Ledger()
@@ -157,7 +183,7 @@ class Generator:
 
     def add_customer(self, ledger: Ledger, customer_id: str, rules: Rules) -> None:
         if not self.happens(0.05):
-            ledger.customers.append(self.customer(customer_id))
+            ledger.customers.append(self.customer(customer_id, rules))
         age = self.chance.choice([5, 5, -4])
         invoices = [self.invoice(customer_id, n, age) for n in range(self.chance.randint(0, 5))]
         ledger.invoices += invoices
@@ -169,14 +195,19 @@ class Generator:
         ledger.promises += self.promises(customer_id, ids)
         ledger.assignments += self.assignments(customer_id, ids, rules)
         ledger.contacts += self.contacts(customer_id, ids, rules)
+        if self.happens(0.5):
+            oldest = sorted(invoices, key=lambda invoice: invoice.due_on or invoice.issued_on)[:1]
+            likely = [*ids, *(invoice.invoice_id for invoice in [*oldest, *oldest, *oldest])]
+            ledger.contacts += self.executions_of_a_last_action(customer_id, likely, rules)
 
-    def customer(self, customer_id: str) -> Customer:
+    def customer(self, customer_id: str, rules: Rules) -> Customer:
         likely = 0 if not self.happens() else self.chance.randrange(len(EMAILS))
         return Customer(
             customer_id,
             email=EMAILS[likely],
             phone=self.chance.choice(PHONES),
             external_id=self.chance.choice(EXTERNAL_IDS),
+            country=self.chance.choice([*COUNTRIES, *5 * [rules.holiday_country]]),
         )
 
     def invoice(self, customer_id: str, number: int, age: int) -> Invoice:
@@ -291,6 +322,29 @@ class Generator:
                 kind=self.chance.choice(["accepted", "accepted", "unknown", "recorded"]),
             )
             yield self.recorded_by_hand(contact) if contact.kind == "recorded" else contact
+
+    def executions_of_a_last_action(
+        self, customer_id: str, invoice_ids: Sequence[str], rules: Rules
+    ) -> Iterable[Contact]:
+        """Several contacts about the last action of one ladder for one invoice, some on the same day."""
+        ladders = [workflow for workflow in rules.workflows if workflow.actions]
+        likely = [workflow for workflow in ladders if workflow.name == rules.default]
+        workflow = self.chance.choice([*ladders, *likely, *likely, *likely])
+        last = workflow.actions[-1]
+        invoice_id = self.chance.choice(invoice_ids)
+        days = [self.day(earlier=self.chance.choice([3, 10, 20])) for _ in range(3)]
+        for number in range(self.chance.randint(1, 4)):
+            contact = Contact(
+                customer_id=customer_id,
+                contacted_on=self.chance.choice(days),
+                carrying_invoice_id=invoice_id,
+                workflow=workflow.name,
+                action=self.chance.choice([last.name, last.name, *last.was]),
+                reminder_id=f"{customer_id}-l{number}",
+                kind=self.chance.choice(["accepted", "accepted", "accepted", "unknown", "recorded"]),
+            )
+            by_hand = {"reminder_id": None, "recorded_on": self.maybe(self.day)} if contact.kind == "recorded" else {}
+            yield replace(contact, **by_hand)
 
     def recorded_by_hand(self, contact: Contact) -> Contact:
         names_nothing = {"carrying_invoice_id": None, "workflow": None, "action": None} if self.happens(0.5) else {}

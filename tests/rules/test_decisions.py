@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 
 import pandas as pd
@@ -81,7 +81,7 @@ class Situation:
         return row
 
 
-def with_rejection(frames: Frames, policy: Policy, **columns: object) -> Frames:
+def with_rejection(frames: Frames, policy: Policy, rejected_on: date = MONDAY, **columns: object) -> Frames:
     """The frames after Klaviyo rejected the first reminder to c1."""
     values = {
         "reminder_id": REJECTED_ID,
@@ -90,7 +90,8 @@ def with_rejection(frames: Frames, policy: Policy, **columns: object) -> Frames:
         "phone": None,
         "external_id": None,
     }
-    return replace(frames, rejections=pd.DataFrame([values | columns]).astype("str"))
+    rejections = pd.DataFrame([values | columns]).astype("str").assign(rejected_on=pd.Timestamp(rejected_on))
+    return replace(frames, rejections=rejections)
 
 
 def _vanished(situation: Situation) -> Situation:
@@ -133,6 +134,7 @@ def test_nothing_in_the_way_means_remind():
         assigned_by="default",
         action="step_1",
         action_position=1,
+        occurrence=1,
         trigger_on=day(0),
         last_contact_on=None,
         next_due_on=MONDAY,
@@ -229,6 +231,12 @@ def test_identifiers_that_are_not_asked_for_do_not_lift_a_rejection():
     assert rejected_with(both, replace(CUSTOMER, phone="+441632960001"), phone="+441632960001") == "rejected"
 
 
+def test_a_rejection_holds_its_own_day_and_later_ones_but_none_before():
+    assert rejected_with(rejected_on=MONDAY - timedelta(days=1)) == "rejected"
+    assert rejected_with(rejected_on=MONDAY) == "rejected"
+    assert rejected_with(rejected_on=MONDAY + timedelta(days=1)) == "remind"
+
+
 def test_a_rejected_reminder_is_due_today_still():
     row = OBSTACLES["rejected"](Situation()).decision()
     assert (row.next_due_on, row.action, row.reminder_id) == (MONDAY, "step_1", None)
@@ -318,14 +326,14 @@ def test_there_is_one_row_per_customer_that_owes_in_order_of_their_keys():
 def test_the_rows_are_as_the_table_declares_them():
     invoices = [invoice("A"), invoice("B", customer_id="c2"), invoice("C", customer_id="c3", missing_since=day(0))]
     frame = run(book(*invoices), rules_of(1)).decisions
-    assert list(DECISIONS.frame_schema.validate(frame).columns) == list(DECISIONS.column_names)
+    assert list(DECISIONS.frame_schema.validate(frame.assign(run_id="run")).columns) == list(DECISIONS.column_names)
     assert frame["occurrence"].tolist() == [1, 1, pd.NA]
 
 
 def test_no_rows_are_declared_alike():
     frame = run(Ledger(), rules_of(1)).decisions
     assert frame.empty
-    assert list(frame.columns) == list(DECISIONS.column_names)
+    assert [*frame.columns, "run_id"] == list(DECISIONS.column_names)
 
 
 def test_a_policy_whose_only_workflow_is_empty_decides_too():

@@ -111,7 +111,7 @@ def bodies(derived: Derived, customers: pd.DataFrame, policy: Policy, pay_urls: 
 
 def stored(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """The frame as it comes back from the warehouse, where whole numbers with empty values stay whole."""
-    rows = declared_rows(table, frame.assign(as_of=pd.Timestamp(MONDAY)))
+    rows = declared_rows(table, frame.assign(as_of=pd.Timestamp(MONDAY), run_id="run"))
     with_empty = any(column.null_count for column in rows.columns if column.type == pa.int64())
     return rows.to_pandas(date_as_object=False, types_mapper={pa.int64(): pd.Int64Dtype()}.get if with_empty else None)
 

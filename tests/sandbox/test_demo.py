@@ -77,3 +77,12 @@ def test_the_demo_leaves_the_users_warehouse_alone(tmp_path: Path) -> None:
     demo(tmp_path, SUNDAY)
     assert warehouse.read_bytes() == b"the user's own"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "warehouse.duckdb"]
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    own = tmp_path / "demo" / "notes.txt"
+    own.parent.mkdir()
+    own.write_text("the user's own")
+    with pytest.raises(DunningError, match="holds something else than a demo"):
+        demo(tmp_path, SUNDAY)
+    assert [path.name for path in own.parent.iterdir()] == ["notes.txt"]

@@ -1,0 +1,295 @@
+"""Rows that people record by hand: pauses, promises, assignments and contacts, with `source = manual`.
+
+History here is append-only (RULES 9.5): ending a pause or withdrawing a promise appends a row with the same id, and the
+readers in sql/ take the earliest end. Nothing is printed, and what a row does to a decision is up to the rules.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from typing import Literal
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from dunning_pipeline import sql
+from dunning_pipeline.errors import DunningError
+from dunning_pipeline.policy import Action, Policy, Workflow
+from dunning_pipeline.resources.warehouse import Warehouse, append, fetch
+from dunning_pipeline.rules.holds import active_pauses
+from dunning_pipeline.tables import (
+    ASSIGNMENTS,
+    CONTACTS,
+    CUSTOMER_KEYS,
+    INVOICES,
+    MANUAL,
+    PAUSES,
+    PROMISES,
+    Table,
+)
+
+UNASSIGNED = "unassigned"
+"""The workflow of an assignment that takes a customer out of every workflow (RULES 3.1)."""
+
+SHOWN_IDS = 3
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a pause is about: a customer, an invoice or, without an id, the organisation. `str()` names it."""
+
+    scope: Literal["organisation", "customer", "invoice"]
+    id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.id}" if self.id else f"the {self.scope}"
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Ids of the pauses that were ended, and the source of each that only its source can end."""
+
+    ended: tuple[str, ...]
+    left: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Appends rows that count from `today` on; past days are decided as they were.
+
+    Every method checks and writes in one transaction and raises DunningError, with nothing written, when an id is
+    unknown or a date makes the row meaningless. `random` yields a new text with each call; it is part of the ids.
+    """
+
+    warehouse: Warehouse
+    policy: Policy
+    today: date
+    random: Callable[[], str]
+
+    def pause(self, target: Target, paused_from: date, paused_until: date | None = None) -> str:
+        """Records a pause from its first day to the day before `paused_until` (RULES 6.1); returns its id."""
+        self._refuse_empty(paused_from, paused_until)
+        columns = {"scope": target.scope, "paused_from": paused_from, "paused_until": paused_until}
+        with self.warehouse.transaction() as connection:
+            return self._append(connection, PAUSES, {**_named(connection, target), **columns})
+
+    def resume(self, target: Target, *, planned: bool = False) -> Resumed:
+        """Ends the pauses of exactly `target` that are in force, from today on; with `planned` later ones too.
+
+        Raises:
+            DunningError: there is none, or all of them come from a source of the policy, which alone can end them.
+        """
+        with self.warehouse.transaction() as connection:
+            found = self._pauses_to_end(connection, target, planned=planned)
+            pulled = found["source"].isin(list(self.policy.sources))
+            left = dict(zip(found.loc[pulled, "pause_id"], found.loc[pulled, "source"], strict=True))
+            ended = tuple(found.loc[~pulled, "pause_id"])
+            if not ended:
+                raise DunningError(self._nothing_to_resume(target, left))
+            self._append_version(connection, PAUSES, ended, "paused_until")
+            return Resumed(ended, left)
+
+    def assign(self, customer_id: str, workflow: str, assigned_from: date, assigned_until: date | None = None) -> str:
+        """Assigns a customer to a workflow of the policy, or to `unassigned` (RULES 3.1); returns the row's id.
+
+        Raises:
+            DunningError: also when an assignment in force begins later and would win.
+        """
+        self._refuse_empty(assigned_from, assigned_until)
+        if workflow != UNASSIGNED:
+            self._workflow(workflow)
+        columns = {"workflow": workflow, "assigned_from": assigned_from, "assigned_until": assigned_until}
+        with self.warehouse.transaction() as connection:
+            customer = _customer(connection, customer_id)
+            self._refuse_overruled(connection, customer_id, assigned_from)
+            return self._append(connection, ASSIGNMENTS, {**customer, **columns})
+
+    def promise(self, customer_id: str, pay_by: date, invoice_id: str | None = None, *, pauses: bool = True) -> str:
+        """Records a promise, made today, to pay an invoice or everything up to `pay_by` (RULES 6.2)."""
+        if pay_by < self.today:
+            raise DunningError(f"the last day to pay, {pay_by}, has passed; allowed: today ({self.today}) or later")
+        columns = {"promised_on": self.today, "pay_by": pay_by, "pauses": pauses}
+        with self.warehouse.transaction() as connection:
+            who = _customer_with_invoice(connection, customer_id, invoice_id)
+            return self._append(connection, PROMISES, {**who, **columns})
+
+    def withdraw(self, promise_id: str) -> str:
+        """Withdraws a promise from today on; returns the id of the customer who made it.
+
+        Raises:
+            DunningError: the promise is unknown, withdrawn already, or comes from a source of the policy.
+        """
+        with self.warehouse.transaction() as connection:
+            query = f"""
+                select customer_id, source, min(withdrawn_on) as withdrawn_on
+                from {PROMISES.qualified} where promise_id = $id group by all
+            """
+            promise = _only(connection, query, PROMISES, promise_id)
+            if promise["source"] in self.policy.sources:
+                raise DunningError(f"promise {promise_id} comes from the source {promise['source']}; withdraw it there")
+            if promise["withdrawn_on"]:
+                raise DunningError(f"promise {promise_id} was withdrawn on {promise['withdrawn_on']} already")
+            self._append_version(connection, PROMISES, (promise_id,), "withdrawn_on")
+            return str(promise["customer_id"])
+
+    def contact(
+        self,
+        customer_id: str,
+        contacted_on: date,
+        *,
+        invoice_id: str | None = None,
+        workflow: str | None = None,
+        action: str | None = None,
+        channel: str | None = None,
+    ) -> str:
+        """Records a contact (RULES 5.2); one that names invoice, workflow and action executes that action.
+
+        Raises:
+            DunningError: also when only some of the three are named where an action is meant.
+        """
+        if contacted_on > self.today:
+            raise DunningError(
+                f"the day of the contact, {contacted_on}, is yet to come; allowed: today ({self.today}) or earlier"
+            )
+        if workflow or action:
+            self._refuse_unnamed_action(invoice_id, workflow, action)
+        columns = {"contacted_on": contacted_on, "workflow": workflow, "action": action, "channel": channel}
+        with self.warehouse.transaction() as connection:
+            who = _customer_with_invoice(connection, customer_id, invoice_id)
+            return self._append(connection, CONTACTS, {**who, **columns})
+
+    def _append(self, connection: duckdb.DuckDBPyConnection, table: Table, row: Row) -> str:
+        """Appends a row known from today on. Ids ascend: of several assignments the highest id wins (RULES 3.1)."""
+        count = f"select count(*) as n from {table.qualified} where source = $source"
+        place = int(fetch(connection, count, {"source": MANUAL})["n"].iloc[0]) + 1
+        row_id = f"{MANUAL}-{place:06}-{self.random()}"
+        complete = {**row, table.key[0]: row_id, "recorded_on": self.today, "source": MANUAL}
+        append(connection, table, pa.Table.from_pylist([complete], schema=table.arrow_schema))
+        return row_id
+
+    def _append_version(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, ids: tuple[str, ...], end: str
+    ) -> None:
+        """Appends a row for each id that differs from the earlier ones by its `end`, which is today."""
+        connection.execute(
+            f"""
+            insert into {table.qualified} by name
+            select distinct * replace ($today as {end}, $today as recorded_on)
+            from {table.qualified} where list_contains($ids, {table.key[0]})
+            """,
+            {"today": self.today, "ids": list(ids)},
+        )
+
+    def _pauses_to_end(self, connection: duckdb.DuckDBPyConnection, target: Target, *, planned: bool) -> pd.DataFrame:
+        named = _named(connection, target)
+        pauses = fetch(connection, sql.load("pauses"), {"last": self.today})
+        begun = active_pauses(pauses, self.today)
+        later = pauses[pauses["paused_from"] > pd.Timestamp(self.today)] if planned else pauses.iloc[:0]
+        later = later[~(later["paused_until"] <= pd.Timestamp(self.today))]
+        found = pd.concat([begun, later])
+        found = found[found["scope"] == target.scope]
+        key = f"{target.scope}_key"
+        return found[found[key] == named[key]] if key in named else found
+
+    def _nothing_to_resume(self, target: Target, left: Mapping[str, str]) -> str:
+        if left:
+            where = ", ".join(f"{pause_id} of the source {source}" for pause_id, source in left.items())
+            return f"{target} is held by the pause {where}; end it there"
+        if target.scope == "organisation" and self.policy.organisation.paused:
+            return "the organisation is paused by the policy: set organisation.paused to false there"
+        return f"no pause of {target} is in force on {self.today}"
+
+    def _refuse_empty(self, first: date, end: date | None) -> None:
+        """Refuses a period that holds no day, or none from today on."""
+        if end is None:
+            return
+        if end <= first:
+            raise DunningError(f"the end {end} is not later than the first day {first}")
+        if end <= self.today:
+            raise DunningError(f"the end {end} has come already; allowed: later than today ({self.today})")
+
+    def _refuse_overruled(self, connection: duckdb.DuckDBPyConnection, customer_id: str, assigned_from: date) -> None:
+        """Refuses an assignment that one in force, which begins later, would keep from ever counting (RULES 3.1)."""
+        later = connection.execute(
+            f"select assignment_id, workflow, assigned_from from {ASSIGNMENTS.qualified}"
+            " where customer_id = $id and invoice_id is null and recorded_on <= $today and assigned_from > $first"
+            " and assigned_from <= $today and (assigned_until is null or assigned_until > $today)"
+            " order by assigned_from desc limit 1",
+            {"id": customer_id, "today": self.today, "first": assigned_from},
+        ).fetchone()
+        if later:
+            assignment_id, workflow, begins = later
+            raise DunningError(
+                f"assignment {assignment_id} of customer {customer_id} to {workflow} begins on {begins}, so it wins "
+                f"over one from {assigned_from}; allowed: from {begins} or later"
+            )
+
+    def _workflow(self, name: str) -> Workflow:
+        workflow = self.policy.workflow(name)
+        if workflow is None:
+            raise DunningError(f"the policy has no workflow '{name}'; allowed: {_listed(self.policy.workflows)}")
+        return workflow
+
+    def _refuse_unnamed_action(self, invoice_id: str | None, workflow: str | None, action: str | None) -> None:
+        if not (invoice_id and workflow and action):
+            raise DunningError("a contact executes an action only if it names invoice, workflow and action")
+        chosen = self._workflow(workflow)
+        if action not in chosen.action_names:
+            raise DunningError(f"workflow {workflow} has no action '{action}'; allowed: {_listed(chosen.actions)}")
+
+
+def _listed(named: Sequence[Workflow] | Sequence[Action]) -> str:
+    return ", ".join(one.name for one in named) or "none"
+
+
+def _named(connection: duckdb.DuckDBPyConnection, target: Target) -> dict[str, object]:
+    """The id and key columns of what a pause is about."""
+    if target.id is None:
+        return {}
+    return _customer(connection, target.id) if target.scope == "customer" else _invoice(connection, target.id)
+
+
+def _customer(connection: duckdb.DuckDBPyConnection, customer_id: str) -> dict[str, object]:
+    query = f"select customer_id, customer_key from {CUSTOMER_KEYS.qualified} where customer_id = $id"
+    return _only(connection, query, CUSTOMER_KEYS, customer_id)
+
+
+def _invoice(connection: duckdb.DuckDBPyConnection, invoice_id: str) -> dict[str, object]:
+    columns = "customer_id, customer_key, invoice_id, invoice_key"
+    return _only(connection, f"select {columns} from {INVOICES.qualified} where invoice_id = $id", INVOICES, invoice_id)
+
+
+def _customer_with_invoice(
+    connection: duckdb.DuckDBPyConnection, customer_id: str, invoice_id: str | None
+) -> dict[str, object]:
+    customer = _customer(connection, customer_id)
+    if invoice_id is None:
+        return customer
+    invoice = _invoice(connection, invoice_id)
+    if invoice["customer_id"] != customer_id:
+        raise DunningError(f"invoice {invoice_id} is not of customer {customer_id}, but of {invoice['customer_id']}")
+    return invoice
+
+
+def _only(connection: duckdb.DuckDBPyConnection, query: str, table: Table, row_id: str) -> dict[str, object]:
+    rows = connection.sql(query, params={"id": row_id}).to_arrow_table().to_pylist()
+    if not rows:
+        raise _unknown(connection, table, row_id)
+    return dict(rows[0])
+
+
+def _unknown(connection: duckdb.DuckDBPyConnection, table: Table, row_id: str) -> DunningError:
+    """The error that says that no row has an id, with those that look like it."""
+    (key,) = table.key
+    nearest = f"select distinct {key} as id from {table.qualified} order by levenshtein({key}, $id), {key} limit 20"
+    known = fetch(connection, nearest, {"id": row_id})["id"].tolist()
+    what = key.removesuffix("_id")
+    if not known:
+        return DunningError(f"there is no {what} '{row_id}': none is known yet")
+    similar = get_close_matches(row_id, known, n=SHOWN_IDS)
+    hint = f"similar: {', '.join(similar)}" if similar else f"no {what} has a similar id"
+    return DunningError(f"there is no {what} '{row_id}'; {hint}")
