@@ -23,10 +23,10 @@ demo: install
 	$(BIN)/dunning demo
 
 test: install
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: install
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "long or not long"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "long or not long"
 
 # Dagster's UI on 127.0.0.1:3000; DEMO=1 opens it on the demo's home.
 dev: install

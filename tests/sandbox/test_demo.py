@@ -38,7 +38,11 @@ def count(printed: str, pattern: str) -> int:
 
 @pytest.mark.parametrize("day", [SUNDAY, NEW_YEAR, LEAP_DAY], ids=["Sunday", "1 January", "29 February"])
 def test_the_demo_reminds_on_any_day_and_its_figures_are_those_of_the_warehouse(tmp_path: Path, day: date) -> None:
+    users = tmp_path / "warehouse.duckdb"
+    users.write_bytes(b"the user's own")
     printed = demo(tmp_path, day)
+    assert users.read_bytes() == b"the user's own"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "warehouse.duckdb"]
     warehouse = Warehouse(tmp_path / "demo" / "warehouse.duckdb")
     decided = warehouse.fetch(
         "select coalesce(reason, 'remind') as outcome, count(*) as n from dunning.decisions"
@@ -58,25 +62,14 @@ def test_the_demo_reminds_on_any_day_and_its_figures_are_those_of_the_warehouse(
     assert "make dev DEMO=1" in printed
 
 
-def test_a_second_demo_on_the_same_day_sends_nothing_and_says_why(tmp_path: Path) -> None:
+def test_a_second_demo_on_the_same_day_sends_nothing_and_says_why_and_another_day_starts_afresh(
+    tmp_path: Path,
+) -> None:
     demo(tmp_path, SUNDAY)
     printed = demo(tmp_path, SUNDAY)
     assert "Nothing was sent: Klaviyo accepted every reminder of today in an earlier run." in printed
     assert count(printed, r"received (\d+) events") == 0
-
-
-def test_the_demo_of_another_day_starts_afresh(tmp_path: Path) -> None:
-    demo(tmp_path, SUNDAY)
-    printed = demo(tmp_path, NEW_YEAR)
-    assert count(printed, r"received (\d+) events") >= 40
-
-
-def test_the_demo_leaves_the_users_warehouse_alone(tmp_path: Path) -> None:
-    warehouse = tmp_path / "warehouse.duckdb"
-    warehouse.write_bytes(b"the user's own")
-    demo(tmp_path, SUNDAY)
-    assert warehouse.read_bytes() == b"the user's own"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "warehouse.duckdb"]
+    assert count(demo(tmp_path, NEW_YEAR), r"received (\d+) events") >= 40
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
