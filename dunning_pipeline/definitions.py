@@ -32,12 +32,15 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
     """
     policy = settings.policy_or_none
     partitions = daily_partitions(policy)
+    sources = build_source_assets(policy)
     derivations = (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION, DECISIONS_DERIVATION)
+    derived = [derived_asset(derivation, partitions) for derivation in derivations]
+    upstream = {asset.key for asset in (*sources, *derived) if isinstance(asset, dg.AssetsDefinition)}
     return dg.Definitions(
         assets=[
-            *build_source_assets(policy),
-            *(derived_asset(derivation, partitions) for derivation in derivations),
-            build_reminders_asset(partitions),
+            *sources,
+            *derived,
+            build_reminders_asset(partitions, upstream),
             sent_history_spec(),
         ],
         jobs=[daily_job(), send_job],

@@ -1,5 +1,7 @@
 """How runs are named and tagged, and which of them make a batch that may be sent."""
 
+from collections.abc import Set
+
 import dagster as dg
 
 from dunning_pipeline.policy import Policy
@@ -16,15 +18,16 @@ STARTED_BY_HAND_TAG = "dunning/started_by"
 DRY_RUN, SEND = "dry_run", "send"
 
 
-def batch_is_live(policy: Policy, run: dg.DagsterRun) -> bool:
+def batch_is_live(policy: Policy, run: dg.DagsterRun, whole: Set[dg.AssetKey]) -> bool:
     """Whether today's batch of a run may be sent: `sending.live`, and a whole daily run, no backfill, no dry run.
 
-    A run of some assets only, or from a failure on, would freeze what an earlier pull knew.
+    A run of some assets only, or from a failure on, would freeze what an earlier pull knew. `whole` is every asset of
+    the job; Dagster's UI names them all where "materialise all" is meant.
     """
     return (
         policy.sending.live
         and run.job_name == DAILY_JOB
-        and not run.asset_selection
+        and (not run.asset_selection or run.asset_selection >= whole)
         and run.parent_run_id is None
         and BACKFILL_TAG not in run.tags
         and run.tags.get(STARTED_BY_HAND_TAG) != DRY_RUN

@@ -5,7 +5,7 @@ An act of its own, never a side effect of deriving a table. What is sent was fro
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -31,6 +31,9 @@ from dunning_pipeline.resources.klaviyo import (
     Throttled,
 )
 from dunning_pipeline.settings import Settings
+
+MOST_DOUBTFUL = 3
+"""Single events refused for no reason that points at them, after which the request as such must be wrong."""
 
 
 @dataclass
@@ -115,9 +118,18 @@ class _Sender:
     klaviyo: Klaviyo
     report: Report
     throttled: int = 0
+    doubtful: list[pd.DataFrame] = field(default_factory=list)
+    doubt: InvalidEvents | None = None
 
     def send(self, pending: pd.DataFrame) -> None:
-        queue = deque(chunks(self._drop_unlisted(pending)))
+        self._send_all(chunks(self._drop_unlisted(pending)))
+        if self.report.accepted:
+            self._send_all(self.doubtful)
+        elif self.report.error is None:
+            self.report.error = self.doubt
+
+    def _send_all(self, pieces: Iterable[pd.DataFrame]) -> None:
+        queue = deque(pieces)
         while queue and self.report.error is None:
             try:
                 _refuse_another_day(self.report.batch, self.settings)
@@ -174,14 +186,17 @@ class _Sender:
     def _narrow(self, chunk: pd.DataFrame, error: InvalidEvents, left: tuple[datetime, date]) -> list[pd.DataFrame]:
         """Rejects the events that the error names; the others go again, singly where it names none (RULES 9.3).
 
-        A single event whose error points nowhere is at fault only if Klaviyo took others meanwhile; otherwise the
-        request is, and the run ends without rejecting anybody.
+        A single event whose error points nowhere is at fault only if Klaviyo takes others: it waits for them. Where
+        it takes none, the request as such is wrong, and the run ends without rejecting anybody.
         """
         named = {found.event: found for found in error.errors if found.event is not None}
         if not named and len(chunk) == 1:
             if not self.report.accepted:
                 self._record(chunk, _result("not_delivered", error), left)
-                self.report.error = error
+                self.doubtful.append(_tried_again(chunk))
+                self.doubt = error
+                if len(self.doubtful) == MOST_DOUBTFUL:
+                    self.report.error = error
                 return []
             named = {0: error.errors[0]}
         faulty = pd.Series([place in named for place in range(len(chunk))], chunk.index)

@@ -714,3 +714,23 @@ def test_a_single_event_refused_without_a_place_is_rejected_once_others_were_acc
     assert report.error is None
     assert desk.sent_ids() == ["r-1", "r-3"]
     assert desk.outcomes()["r-2"] == ["not_delivered", "rejected"]
+
+
+def test_the_first_event_refused_without_a_place_waits_for_the_others_and_is_rejected_after_them(
+    desk: Desk, klaviyo: Klaviyo
+) -> None:
+    klaviyo.refused = {1: 400, 2: 400, 5: 400}
+    report = desk.send(desk.freeze(["r-1", "r-2", "r-3"]))
+    assert report.error is None
+    assert desk.sent_ids() == ["r-2", "r-3"]
+    assert desk.outcomes()["r-1"] == ["not_delivered", "not_delivered", "rejected"]
+    assert report.left == 0
+
+
+def test_after_a_few_single_events_refused_without_a_place_the_request_itself_is_blamed(
+    desk: Desk, klaviyo: Klaviyo
+) -> None:
+    klaviyo.refused = dict.fromkeys(range(1, 20), 400)
+    report = desk.send(desk.freeze(["r-1", "r-2", "r-3", "r-4", "r-5"]))
+    assert isinstance(report.error, InvalidEvents)
+    assert (report.requests, report.outcomes) == (4, {"not_delivered": 5})

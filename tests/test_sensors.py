@@ -30,6 +30,7 @@ from dunning_pipeline.settings import Settings
 
 TODAY = date(2025, 3, 12)
 REMINDERS = dg.AssetKey(["dunning", "reminders"])
+DECISIONS = dg.AssetKey(["dunning", "decisions"])
 POLICY = """
 organisation: {time_zone: Europe/Paris, base_currency: EUR, first_day: 2024-01-01}
 workflows: [{name: standard, default: true, actions: [{name: first, day: 1}]}]
@@ -274,14 +275,25 @@ def run_of(job: str = DAILY_JOB, **options: Any) -> dg.DagsterRun:
         (run_of(tags={STARTED_BY_HAND_TAG: DRY_RUN}), False),
         (run_of(tags={BACKFILL_TAG: "abcdef"}), False),
         (run_of(asset_selection=frozenset([REMINDERS])), False),
+        (run_of(asset_selection=frozenset([REMINDERS, DECISIONS])), True),
         (run_of(parent_run_id="1234", root_run_id="1234"), False),
         (run_of("__ASSET_JOB"), False),
     ],
-    ids=["daily", "daily in process", "run --send", "dry run", "backfill", "some assets", "re-execution", "other job"],
+    ids=[
+        "daily",
+        "daily in process",
+        "run --send",
+        "dry run",
+        "backfill",
+        "some assets",
+        "all assets by name",
+        "re-execution",
+        "other job",
+    ],
 )
 def test_only_a_whole_first_daily_run_makes_a_live_batch(run: dg.DagsterRun, live: bool) -> None:
-    assert batch_is_live(parse_policy(POLICY), run) is live
-    assert not batch_is_live(parse_policy(POLICY.replace("live: true", "live: false")), run)
+    assert batch_is_live(parse_policy(POLICY), run, {REMINDERS, DECISIONS}) is live
+    assert not batch_is_live(parse_policy(POLICY.replace("live: true", "live: false")), run, set())
 
 
 @pytest.mark.parametrize("days", [-1, 1])

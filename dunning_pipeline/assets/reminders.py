@@ -1,5 +1,7 @@
 """`dunning/reminders`: today's batch with its frozen bodies. Any other day is only decided, never made into a batch."""
 
+from collections.abc import Set
+
 import dagster as dg
 import duckdb
 import pandas as pd
@@ -30,8 +32,13 @@ from dunning_pipeline.tables import (
 )
 
 
-def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    """The asset that freezes today's batch. Its `batch_id` is the id of the run."""
+def build_reminders_asset(partitions: dg.PartitionsDefinition, upstream: Set[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The asset that freezes today's batch. Its `batch_id` is the id of the run.
+
+    Args:
+        partitions: the days.
+        upstream: every other asset of the daily run, all of which a live batch needs.
+    """
 
     @dg.asset(
         key=asset_key(REMINDERS),
@@ -53,7 +60,7 @@ def build_reminders_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefin
             note = f"no batch is made of {days}: only today ({today}) is ever sent"
             return dg.MaterializeResult(metadata={"dagster/row_count": 0, "note": note})
         warehouse.longest_hold()
-        live = batch_is_live(settings.policy, context.run)
+        live = batch_is_live(settings.policy, context.run, {asset_key(REMINDERS), *upstream})
         decisions, frozen = build_reminders(warehouse, settings, days, context.run.run_id if live else None)
         batch = Batch(
             context.run.run_id, STREAM, today, size=len(frozen), live=live, state="planned" if live else "dry_run"
