@@ -88,6 +88,7 @@ def test_a_pause_and_its_end_change_the_decision(dunning: Command, tmp_path: Pat
     assert rows(tmp_path, query) == [("remind",)]
 
 
+@pytest.mark.long
 def test_invoices_and_the_organisation_can_be_paused(dunning: Command) -> None:
     dunning("run")
     _, out, _ = dunning("pause", "--invoice", "F1", "--until", TOMORROW)
@@ -99,6 +100,7 @@ def test_invoices_and_the_organisation_can_be_paused(dunning: Command) -> None:
     assert outcomes(dunning) == {"remind": 2}
 
 
+@pytest.mark.long
 def test_a_planned_pause_says_when_it_begins(dunning: Command) -> None:
     dunning("run")
     assert f"It takes effect on {TOMORROW}" in dunning("pause", "C1", "--from", TOMORROW)[1]
@@ -197,6 +199,7 @@ def test_preview_lists_reminders_and_counts_without_writing_anything(dunning: Co
     assert list((home / "staging").iterdir()) == []
 
 
+@pytest.mark.long
 def test_preview_of_a_past_day_knows_only_what_was_recorded_then(dunning: Command) -> None:
     dunning("run")
     dunning("pause", "C1", "--from", YESTERDAY)
@@ -204,6 +207,7 @@ def test_preview_of_a_past_day_knows_only_what_was_recorded_then(dunning: Comman
     assert "1 are to be reminded" in dunning("preview")[1]
 
 
+@pytest.mark.long
 def test_preview_lists_no_more_than_asked_for(dunning: Command) -> None:
     dunning("run")
     out = dunning("preview", "--limit", "1")[1]
