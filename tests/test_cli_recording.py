@@ -109,6 +109,7 @@ def test_a_planned_pause_says_when_it_begins(dunning: Command) -> None:
     assert dunning("resume", "C1", "--planned")[0] == 0
 
 
+@pytest.mark.long
 def test_a_promise_holds_until_it_is_withdrawn(dunning: Command, tmp_path: Path) -> None:
     dunning("run")
     code, out, _ = dunning("promise", "C1", "--pay-by", TOMORROW)
@@ -121,6 +122,7 @@ def test_a_promise_holds_until_it_is_withdrawn(dunning: Command, tmp_path: Path)
     assert outcomes(dunning) == {"remind": 2}
 
 
+@pytest.mark.long
 def test_assigning_and_unassigning_change_the_workflow(dunning: Command) -> None:
     dunning("run")
     assert f"Customer C1 is under gentle from {TODAY} on" in dunning("assign", "C1", "gentle")[1]
@@ -129,6 +131,7 @@ def test_assigning_and_unassigning_change_the_workflow(dunning: Command) -> None
     assert outcomes(dunning) == {"no_workflow": 1, "remind": 1}
 
 
+@pytest.mark.long
 def test_a_contact_counts_for_the_delay_and_executes_the_action_it_names(dunning: Command) -> None:
     dunning("run")
     assert f"Customer C1 was contacted on {TODAY} (call)" in dunning("contact", "C1")[1]
