@@ -466,6 +466,7 @@ def test_a_customer_s_decision_depends_on_no_other_customer_on_many_ledgers(chos
 
 @settings(FEW, max_examples=2)
 @given(knobs)
+@pytest.mark.long
 def test_rules_and_reference_send_the_same_reminders_day_after_day(chosen):
     note(f"seed {chosen.seed}")
     case = generated(chosen)
