@@ -36,9 +36,7 @@ def run_daily(settings: Settings, instance: dg.DagsterInstance, day: date, tags:
     Raises:
         DunningError: what went wrong, as a sentence.
     """
-    if not settings.policy.organisation.first_day <= day <= settings.today():
-        first = settings.policy.organisation.first_day
-        raise DunningError(f"{day} cannot be derived; allowed: from {first} (organisation.first_day) to today")
+    settings.require_derivable(day)
     job = build_defs(settings).resolve_job_def(DAILY_JOB)
     try:
         result = job.execute_in_process(instance=instance, partition_key=day.isoformat(), tags=tags, run_config=_QUIET)

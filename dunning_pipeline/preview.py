@@ -51,9 +51,7 @@ def preview(settings: Settings, day: date) -> Preview:
     Raises:
         DunningError: the day cannot be derived, or nothing was pulled yet.
     """
-    first, today = settings.policy.organisation.first_day, settings.today()
-    if not first <= day <= today:
-        raise DunningError(f"{day} cannot be derived; allowed: from {first} (organisation.first_day) to today")
+    settings.require_derivable(day)
     if not settings.warehouse_path.exists():
         raise DunningError(f"there is nothing to decide from yet: run `dunning run --as-of {day}`, which pulls it")
     days = Days(day, day)

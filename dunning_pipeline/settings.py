@@ -51,6 +51,12 @@ class Settings:
         """The as-of date of a live decision: today in the organisation's time zone."""
         return today(self.clock, self.policy.organisation.zone)
 
+    def require_derivable(self, day: date) -> None:
+        """Raises DunningError unless `day` lies between `organisation.first_day` and today."""
+        first = self.policy.organisation.first_day
+        if not first <= day <= self.today():
+            raise DunningError(f"{day} cannot be derived; allowed: from {first} (organisation.first_day) to today")
+
 
 def load_settings(environment: Mapping[str, str] | None = None, clock: Clock = system_clock) -> Settings:
     """Settings from the environment variables DUNNING_POLICY and DUNNING_HOME (CONTRACT, Settings)."""
