@@ -112,8 +112,8 @@ def test_a_month_of_the_real_ledger_gives_what_the_reference_gives_day_by_day(
         reminded = [decision for decision in decisions if decision.decision == "remind"]
         assert decided(through_dagster, day) == expected(decisions)
         assert carried(through_dagster, day) == {
-            customer: carrying.invoice.invoice_id
-            for customer, carrying in reference.carrying(ledger, RULES, day).items()
+            (row.customer_id, row.level, row.invoice_id, row.carrying_change, row.previous_invoice_id)
+            for row in reference.carrying(ledger, RULES, day)
         }
         new = account.events[received:]
         received = len(account.events)
@@ -124,7 +124,9 @@ def test_a_month_of_the_real_ledger_gives_what_the_reference_gives_day_by_day(
     assert account.discarded == []
 
 
-def carried(pipeline: Pipeline, day: date) -> dict[str, str]:
-    query = "select customer_id, invoice_id from dunning.carrying_invoices where as_of = $day"
-    frame = pipeline.warehouse.fetch(query, {"day": day})
-    return dict(zip(frame["customer_id"], frame["invoice_id"], strict=True))
+def carried(pipeline: Pipeline, day: date) -> set[tuple[object, ...]]:
+    columns = "customer_id, level, invoice_id, carrying_change, previous_invoice_id"
+    frame = pipeline.warehouse.fetch(
+        f"select {columns} from dunning.carrying_invoices where as_of = $day", {"day": day}
+    )
+    return {tuple(plain(value) for value in row) for row in frame.astype(object).to_numpy()}

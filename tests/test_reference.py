@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,13 +12,18 @@ from reference import (
     Assignment,
     Contact,
     Customer,
+    Decision,
     Invoice,
     Ledger,
+    OrderEvent,
     Pause,
     Payment,
     Promise,
+    Rejection,
     Rules,
+    SmartRule,
     Workflow,
+    accepted,
     carrying,
     decide,
     open_invoices,
@@ -55,6 +60,18 @@ def repeating(*action_days: int, every: int, limit: int | None = None, **setting
     return flow(rules(*action_days, **settings), repeat_last=(every, limit))
 
 
+def both_levels(*action_days: int, alone: tuple[int, ...] = (1, 8), alone_delay: int = 5, **settings) -> Rules:
+    """The rules with a further workflow, `alone`, under which each invoice is reminded of by itself."""
+    actions = tuple(Action(f"alone_{n}", offset) for n, offset in enumerate(alone, start=1))
+    single = Workflow("alone", actions, minimum_contact_delay=alone_delay, carried_by="invoice")
+    together = rules(*action_days, **settings)
+    return replace(together, workflows=(*together.workflows, single))
+
+
+def assigned(invoice_id: str | None, workflow: str = "alone", start: int = -99, **columns) -> Assignment:
+    return Assignment(f"{workflow}-{invoice_id}", "c1", workflow, day(start), invoice_id=invoice_id, **columns)
+
+
 def step(number: int, on: int, **columns) -> Contact:
     """An accepted reminder about A: action `number`, on the day so many days after DUE."""
     return Contact("c1", day(on), "A", "standard", f"step_{number}", **columns)
@@ -85,6 +102,18 @@ def sent(book: Ledger, settings: Rules, first: int, last: int) -> list[tuple[int
 def decision(book: Ledger, settings: Rules, offset: int = 1):
     (row,) = decide(book, settings, day(offset))
     return row
+
+
+def by_invoice(book: Ledger, settings: Rules, offset: int = 1) -> dict[str | None, Decision]:
+    """The decisions by carrying invoice."""
+    rows = decide(book, settings, day(offset))
+    found = {row.carrying_invoice_id: row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def reasons(book: Ledger, settings: Rules, offset: int = 1) -> dict[str | None, tuple[str, str]]:
+    return {name: (row.level, row.reason) for name, row in by_invoice(book, settings, offset).items()}
 
 
 def reason(book: Ledger, settings: Rules, offset: int = 1) -> str:
@@ -145,7 +174,8 @@ def test_example_4_contextual_paying_a_younger_invoice_changes_nothing():
 
 def test_example_5_the_higher_total_carries_even_if_little_of_it_is_open():
     book = ledger(invoice("A", total=10_000), invoice("B", total=25_000), payments=[payment("B", 23_000, -1)])
-    assert carrying(book, rules(1), day(1))["c1"].invoice.invoice_id == "B"
+    (row,) = carrying(book, rules(1), day(1))
+    assert (row.invoice_id, row.total_minor, row.open_minor) == ("B", 25_000, 2_000)
 
 
 def test_example_6_an_older_invoice_recorded_later_takes_over():
@@ -692,3 +722,903 @@ def test_without_a_valid_identifier_nobody_is_reminded(email):
     book = Ledger(customers=[replace(CUSTOMER, email=email, phone="+441632960001")], invoices=[invoice()])
     assert reason(book, rules(1)) == "no_contact_address"
     assert reason(book, rules(1, identify_by=("email", "phone"))) == "remind"
+
+
+A_THEN_B = (invoice("A", 0), invoice("B", 5))
+
+
+def change(book: Ledger, settings: Rules, offset: int = 10) -> tuple[str, str | None, str | None]:
+    """The customer's carrying invoice, why it is another one than the day before, and which one that was."""
+    (row,) = [row for row in carrying(book, settings, day(offset)) if row.level == "customer"]
+    return row.invoice_id, row.carrying_change, row.previous_invoice_id
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"voided_on": day(10)}, "excluded"),
+        ({"written_off_on": day(10)}, "excluded"),
+        ({"disputed_on": day(10)}, "excluded"),
+        ({"missing_since": day(10)}, "excluded"),
+        ({"voided_on": day(11)}, None),
+        ({"disputed_on": day(11)}, None),
+    ],
+)
+def test_an_invoice_that_is_out_of_the_question_hands_over_the_same_day(columns, why):
+    book = ledger(invoice("A", 0, **columns), invoice("B", 5))
+    assert change(book, rules(1)) == (("B", why, "A") if why else ("A", None, None))
+
+
+@pytest.mark.parametrize(("paid", "why"), [(9_994, None), (9_995, "paid"), (10_000, "paid"), (10_500, "paid")])
+def test_paid_is_down_to_the_tolerance(paid, why):
+    book = ledger(*A_THEN_B, payments=[payment("A", paid, 10)])
+    assert change(book, rules(1, tolerance={"EUR": 5})) == (("B", why, "A") if why else ("A", None, None))
+
+
+def test_paid_is_asked_before_excluded_and_before_what_the_new_invoice_is():
+    void = ledger(invoice("A", voided_on=day(10)), invoice("B", 5), payments=[payment("A", 10_000, 10)])
+    assert change(void, rules(1)) == ("B", "paid", "A")
+    new = ledger(invoice("A"), invoice("B", -5, recorded_on=day(10)), payments=[payment("A", 10_000, 10)])
+    assert change(new, rules(1)) == ("B", "paid", "A")
+
+
+def test_a_payment_recorded_late_changes_the_carrying_invoice_on_the_day_it_was_recorded():
+    book = ledger(*A_THEN_B, payments=[payment("A", 10_000, 7, recorded_on=day(10))])
+    assert [change(book, rules(1), n) for n in (9, 10, 11)] == [
+        ("A", None, None),
+        ("B", "paid", "A"),
+        ("B", None, None),
+    ]
+
+
+def test_an_invoice_that_is_held_is_excluded():
+    paused = ledger(*A_THEN_B, pauses=[Pause("z", "invoice", day(10), invoice_id="A")])
+    promised = ledger(*A_THEN_B, promises=[Promise("s", "c1", day(10), day(12), "A")])
+    assert change(paused, rules(1)) == change(promised, rules(1)) == ("B", "excluded", "A")
+
+
+def test_an_invoice_whose_currency_is_not_worth_chasing_any_more_is_excluded():
+    book = ledger(
+        invoice("A", currency="USD"),
+        invoice("B", 5),
+        payments=[replace(payment("A", 1, 10), currency="USD")],
+    )
+    assert change(book, rules(1, minimum_amount={"USD": 10_000})) == ("B", "excluded", "A")
+
+
+def test_an_invoice_that_came_under_a_workflow_of_its_own_is_excluded():
+    book = ledger(*A_THEN_B, assignments=[assigned("A", start=10)])
+    settings = both_levels(1)
+    assert change(book, settings) == ("B", "excluded", "A")
+    assert [(row.invoice_id, row.level, row.carrying_change) for row in carrying(book, settings, day(10))] == [
+        ("B", "customer", "excluded"),
+        ("A", "invoice", "first"),
+    ]
+
+
+def test_an_older_invoice_is_one_recorded_on_the_day():
+    book = ledger(invoice("B", 5), invoice("A", 0, recorded_on=day(10)))
+    assert [change(book, rules(1), n) for n in (9, 10, 11)] == [
+        ("B", None, None),
+        ("A", "older_invoice", "B"),
+        ("A", None, None),
+    ]
+    larger = ledger(invoice("B"), invoice("A", total=20_000, recorded_on=day(10)))
+    assert change(larger, rules(1)) == ("A", "older_invoice", "B")
+    issued_today = ledger(invoice("B"), invoice("A", due_on=day(-1), issued_on=day(10)))
+    assert change(issued_today, rules(1)) == ("A", "older_invoice", "B")
+
+
+def test_an_invoice_that_is_back_was_reopened():
+    resolved = ledger(invoice("A", disputed_on=day(5), dispute_resolved_on=day(10)), invoice("B", 5))
+    back = [payment("A", 10_000, 1), payment("A", -10_000, 10, kind="chargeback")]
+    resumed = ledger(*A_THEN_B, pauses=[Pause("z", "invoice", day(1), day(10), invoice_id="A")])
+    for book in (resolved, ledger(*A_THEN_B, payments=back), resumed):
+        assert [change(book, rules(1), n) for n in (9, 10)] == [("B", None, None), ("A", "reopened", "B")]
+
+
+def test_the_first_carrying_invoice_is_first_each_time_that_none_carried_the_day_before():
+    book = ledger(invoice("A", recorded_on=day(2), disputed_on=day(5), dispute_resolved_on=day(7)))
+    assert carrying(book, rules(1), day(1)) == carrying(book, rules(1), day(6)) == []
+    assert [change(book, rules(1), n) for n in (2, 3, 7, 8)] == [
+        ("A", "first", None),
+        ("A", None, None),
+        ("A", "first", None),
+        ("A", None, None),
+    ]
+
+
+def test_every_invoice_of_its_own_carries_for_the_first_time_by_itself():
+    book = ledger(
+        invoice("A"),
+        invoice("B", recorded_on=day(3)),
+        assignments=[assigned("A"), assigned("B")],
+        pauses=[Pause("z", "invoice", day(4), day(6), invoice_id="A")],
+    )
+    changes = [
+        {row.invoice_id: (row.level, row.carrying_change) for row in carrying(book, both_levels(1), day(n))}
+        for n in (2, 3, 4, 6)
+    ]
+    assert changes == [
+        {"A": ("invoice", None)},
+        {"A": ("invoice", None), "B": ("invoice", "first")},
+        {"B": ("invoice", None)},
+        {"A": ("invoice", "first"), "B": ("invoice", None)},
+    ]
+
+
+def test_invoices_of_their_own_climb_their_own_ladders_beside_the_customer_s():
+    book = ledger(
+        invoice("A", 0),
+        invoice("B", 2),
+        invoice("C", 1),
+        assignments=[assigned("A"), assigned("B")],
+    )
+    assert [(row.invoice.invoice_id, row.level) for row in open_invoices(book, both_levels(1), day(1))] == [
+        ("A", "invoice"),
+        ("B", "invoice"),
+        ("C", "customer"),
+    ]
+    assert sent(book, both_levels(1, 9), 0, 12) == [
+        (1, "A", "alone_1"),
+        (2, "C", "step_1"),
+        (3, "B", "alone_1"),
+        (8, "A", "alone_2"),
+        (10, "C", "step_2"),
+        (10, "B", "alone_2"),
+    ]
+
+
+def test_the_delay_of_an_invoice_of_its_own_counts_from_its_own_reminders():
+    book = ledger(invoice("A"), invoice("B", 1), assignments=[assigned("A"), assigned("B")])
+    assert sent(book, both_levels(1, alone=(1, 2)), 0, 9) == [
+        (1, "A", "alone_1"),
+        (2, "B", "alone_1"),
+        (6, "A", "alone_2"),
+        (7, "B", "alone_2"),
+    ]
+
+
+def test_a_customer_with_nothing_left_at_its_level_has_no_row_there():
+    book = ledger(invoice("A"), invoice("V", missing_since=day(0)), assignments=[assigned("A")])
+    (row,) = decide(book, both_levels(1), day(1))
+    assert (row.level, row.carrying_invoice_id, row.assigned_by) == ("invoice", "A", "assignment:alone-A")
+    assert (row.workflow, row.reason) == ("alone", "remind")
+    assert row.reminder_id == reminder_id("c1", "alone", "A", "alone_1")
+
+
+def test_an_invoice_of_its_own_that_is_held_has_a_row_without_an_action():
+    book = ledger(
+        invoice("A"),
+        invoice("B"),
+        assignments=[assigned("A"), assigned("B")],
+        pauses=[Pause("z", "invoice", day(0), invoice_id="A")],
+        promises=[Promise("s", "c1", day(0), day(1), "B")],
+    )
+    rows = by_invoice(book, both_levels(1))
+    assert {name: row.reason for name, row in rows.items()} == {"A": "customer_paused", "B": "promise_to_pay"}
+    assert all(row.action is row.trigger_on is row.occurrence is row.next_due_on is None for row in rows.values())
+    assert reasons(book, both_levels(1), 2)["B"] == ("invoice", "remind")
+
+
+def test_the_customer_level_is_paused_by_what_holds_its_own_invoices():
+    book = ledger(
+        invoice("A"),
+        invoice("B"),
+        assignments=[assigned("B")],
+        pauses=[Pause("z", "invoice", day(0), invoice_id="A")],
+    )
+    assert reasons(book, both_levels(1)) == {None: ("customer", "customer_paused"), "B": ("invoice", "remind")}
+    whole = replace(book, pauses=[Pause("z", "organisation", day(0))])
+    assert {why for _, why in reasons(whole, both_levels(1)).values()} == {"organisation_paused"}
+
+
+@pytest.mark.parametrize(("credit", "expected"), [(19_999, "remind"), (20_000, "net_balance_not_positive")])
+def test_the_net_balance_is_over_both_levels(credit, expected):
+    book = ledger(invoice("A"), invoice("B"), assignments=[assigned("B")], payments=[payment(None, credit, 0)])
+    assert {row.reason for row in decide(book, both_levels(1), day(1))} == {expected}
+
+
+@pytest.mark.parametrize(("minimum", "expected"), [(20_000, "remind"), (20_001, "below_minimum_amount")])
+def test_the_minimum_amount_is_over_both_levels(minimum, expected):
+    book = ledger(invoice("A"), invoice("B"), assignments=[assigned("B")])
+    settings = both_levels(1, minimum_amount={"EUR": minimum})
+    assert {row.reason for row in decide(book, settings, day(1))} == {expected}
+
+
+def test_a_paused_invoice_of_its_own_is_missing_from_the_minimum_of_the_others():
+    book = ledger(
+        invoice("A"),
+        invoice("B"),
+        assignments=[assigned("B")],
+        pauses=[Pause("z", "invoice", day(0), invoice_id="B")],
+    )
+    assert reasons(book, both_levels(1, minimum_amount={"EUR": 15_000})) == {
+        None: ("customer", "below_minimum_amount"),
+        "B": ("invoice", "customer_paused"),
+    }
+
+
+def test_each_level_looks_at_the_currencies_of_its_own_invoices():
+    book = ledger(
+        invoice("A"),
+        invoice("B", currency="USD"),
+        assignments=[assigned("B")],
+        payments=[replace(payment(None, 10_000, 0), currency="USD")],
+    )
+    assert reasons(book, both_levels(1)) == {"A": ("customer", "remind"), "B": ("invoice", "net_balance_not_positive")}
+    owed_in_usd = replace(book, payments=[payment(None, 10_000, 0)])
+    assert reasons(owed_in_usd, both_levels(1)) == {
+        None: ("customer", "net_balance_not_positive"),
+        "B": ("invoice", "remind"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("workflow", "row"),
+    [
+        ("alone", ("invoice", "alone", "assignment:alone-A", "remind")),
+        ("standard", ("invoice", None, "assignment:standard-A", "no_workflow")),
+        ("nowhere", ("invoice", None, "assignment:nowhere-A", "no_workflow")),
+        ("unassigned", ("customer", "standard", "default", "remind")),
+    ],
+)
+def test_what_an_assignment_of_an_invoice_leads_to(workflow, row):
+    decided = decision(ledger(invoice(), assignments=[assigned("A", workflow)]), both_levels(1))
+    assert (decided.level, decided.workflow, decided.assigned_by, decided.reason) == row
+    assert decided.carrying_invoice_id == "A"
+
+
+@pytest.mark.parametrize("workflow", ["alone", "nowhere", "unassigned"])
+def test_a_customer_assigned_to_no_workflow_of_its_level_has_none(workflow):
+    decided = decision(ledger(invoice(), assignments=[assigned(None, workflow)]), both_levels(1))
+    assert (decided.workflow, decided.assigned_by) == (None, f"assignment:{workflow}-None")
+    assert (decided.reason, decided.carrying_invoice_id, decided.action) == ("no_workflow", "A", None)
+
+
+def test_the_latest_assignment_of_an_invoice_is_in_force_up_to_the_day_before_its_end():
+    book = ledger(
+        invoice(),
+        assignments=[
+            assigned("A", start=1, assigned_until=day(6)),
+            assigned("A", "nowhere", start=3, assigned_until=day(5)),
+            assigned("A", "unassigned", start=3, assigned_until=day(4)),
+        ],
+    )
+    rows = [decision(book, both_levels(1), n) for n in range(7)]
+    assert [(row.level, row.assigned_by) for row in rows] == [
+        ("customer", "default"),
+        ("invoice", "assignment:alone-A"),
+        ("invoice", "assignment:alone-A"),
+        ("customer", "default"),
+        ("invoice", "assignment:nowhere-A"),
+        ("invoice", "assignment:alone-A"),
+        ("customer", "default"),
+    ]
+
+
+def test_an_assignment_of_an_invoice_says_nothing_about_the_customer():
+    book = ledger(invoice("A"), invoice("B"), assignments=[assigned("B", "nowhere")])
+    assert reasons(book, both_levels(1)) == {"A": ("customer", "remind"), "B": ("invoice", "no_workflow")}
+
+
+A_TOGETHER_B_C_ALONE = ledger(
+    invoice("A"), invoice("B", 0), invoice("C", 0), assignments=[assigned("B"), assigned("C")]
+)
+
+
+@pytest.mark.parametrize(
+    ("about", "columns", "delayed"),
+    [
+        ("A", {"level": "customer"}, "A"),
+        ("A", {"level": "invoice"}, ""),
+        ("B", {"level": "customer"}, "AB"),
+        ("B", {"level": "invoice"}, "B"),
+        ("B", {"level": "invoice", "kind": "unknown"}, "B"),
+        ("B", {"level": "invoice", "workflow": "standard"}, "B"),
+        (None, {"kind": "recorded"}, "ABC"),
+        ("B", {"kind": "recorded"}, "AB"),
+        ("A", {"kind": "recorded"}, "A"),
+        (None, {"kind": "recorded", "workflow": "standard"}, "ABC"),
+        (None, {"kind": "recorded", "workflow": "alone"}, "BC"),
+        ("B", {"kind": "recorded", "workflow": "alone"}, "B"),
+        ("B", {"kind": "recorded", "workflow": "nowhere"}, "AB"),
+    ],
+)
+def test_which_contacts_count_for_the_delay_of_which_level(about, columns, delayed):
+    contact = replace(Contact("c1", day(9), about), **columns)
+    rows = by_invoice(replace(A_TOGETHER_B_C_ALONE, contacts=[contact]), both_levels(1, alone=(1,)), 10)
+    assert {name: row.last_contact_on for name, row in rows.items()} == {
+        name: day(9) if name in delayed else None for name in "ABC"
+    }
+    assert {name: row.reason for name, row in rows.items()} == {
+        name: "minimum_contact_delay" if name in delayed else "remind" for name in "ABC"
+    }
+
+
+@pytest.mark.parametrize(
+    ("about", "level", "held"),
+    [("A", "customer", "A"), ("B", "customer", "AB"), ("B", "invoice", "B"), ("Z", "invoice", "")],
+)
+def test_another_reminder_of_the_day_holds_the_same_level_or_the_same_invoice(about, level, held):
+    other = Contact("c1", day(1), about, "former", "step_1", "another", level=level)
+    rows = by_invoice(replace(A_TOGETHER_B_C_ALONE, contacts=[other]), both_levels(1, delay=3))
+    assert {name for name, row in rows.items() if row.reason != "remind"} == set(held)
+    for row in rows.values():
+        if row.reason != "remind":
+            next_due_on = day(4) if row.level == "customer" else day(6)
+            assert (row.reason, row.last_contact_on, row.next_due_on) == ("minimum_contact_delay", day(1), next_due_on)
+
+
+def test_an_action_done_under_a_workflow_of_its_own_is_executed_for_that_invoice_only():
+    done = Contact("c1", day(1), "B", "alone", "alone_1", level="invoice")
+    rows = by_invoice(replace(A_TOGETHER_B_C_ALONE, contacts=[done]), both_levels(1), 8)
+    assert {name: row.action for name, row in rows.items()} == {"A": "step_1", "B": "alone_2", "C": "alone_1"}
+
+
+def many_alone(*invoices: Invoice, **tables) -> Ledger:
+    return ledger(*invoices, assignments=[assigned(row.invoice_id) for row in invoices], **tables)
+
+
+def reminded(book: Ledger, settings: Rules, offset: int = 10) -> str:
+    """The invoices of their own that are reminded of; the others wait because of the day's maximum."""
+    rows = [row for row in decide(book, settings, day(offset)) if row.level == "invoice"]
+    assert {row.reason for row in rows} <= {"remind", "contact_cap"}
+    assert {row.next_due_on for row in rows} <= {day(offset)}
+    return "".join(row.carrying_invoice_id for row in rows if row.decision == "remind")
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, ""), (1, "D"), (2, "DB"), (3, "DBA"), (4, "DBAE"), (5, "DBAEC")])
+def test_the_oldest_due_invoices_of_their_own_fill_the_maximum_of_a_day(most, expected):
+    # B, A and E are due on the same day: the largest comes first, then the lower id.
+    book = many_alone(
+        invoice("A", 1), invoice("B", 1, 10_001), invoice("C", 2, 90_000), invoice("D", 0, 1), invoice("E", 1)
+    )
+    assert set(reminded(book, both_levels(1, max_invoice_reminders=most))) == set(expected)
+
+
+def test_three_a_day_is_the_default_and_the_others_follow():
+    book = many_alone(*(invoice(name) for name in "ABCD"))
+    assert sent(book, both_levels(1, alone=(1,)), 0, 9) == [
+        (1, "A", "alone_1"),
+        (1, "B", "alone_1"),
+        (1, "C", "alone_1"),
+        (2, "D", "alone_1"),
+    ]
+    held = by_invoice(book, both_levels(1))["D"]
+    assert (held.decision, held.reason, held.action, held.reminder_id) == ("skip", "contact_cap", "alone_1", None)
+    assert held.next_due_on == day(1)
+
+
+@pytest.mark.parametrize(("rates", "expected"), [({"JPY": Decimal("0.006")}, "E"), ({}, "J")])
+def test_ties_for_the_maximum_are_settled_as_for_the_carrying_invoice(rates, expected):
+    book = many_alone(invoice("E"), invoice("J", total=5_000, currency="JPY"))
+    assert reminded(book, both_levels(1, max_invoice_reminders=1, exchange_rates=rates)) == expected
+
+
+def test_reminders_of_the_day_keep_their_place_in_the_maximum():
+    book = many_alone(invoice("A", 0), invoice("B", 1), invoice("C", 2))
+    settings = both_levels(1, max_invoice_reminders=2)
+    of_c = accepted(by_invoice(replace(book, assignments=[assigned("C")]), settings, 10)["C"])
+    assert reminded(replace(book, contacts=[of_c]), settings) == "AC"
+    assert reminded(replace(book, contacts=[replace(of_c, kind="unknown")]), settings) == "AC"
+    paid = replace(book, contacts=[of_c], payments=[payment("C", 10_000, 10)])
+    assert reminded(paid, settings) == "A"
+    of_customer = replace(of_c, level="customer", carrying_invoice_id="Z", reminder_id="another")
+    assert reminded(replace(book, contacts=[of_customer]), settings) == "AB"
+    two = [of_c, replace(of_c, carrying_invoice_id="Z", reminder_id="another")]
+    assert reminded(replace(book, contacts=two), settings) == "C"
+
+
+def test_what_would_not_go_takes_no_place_in_the_maximum():
+    settings = both_levels(1, max_invoice_reminders=1)
+    book = many_alone(invoice("A", 0), invoice("B", 1))
+    call = Contact("c1", day(9), "A", kind="recorded")
+    of_a = reminder_id("c1", "alone", "A", "alone_1")
+    rejected = Rejection(of_a, day(10), CUSTOMER.email)
+    assert reasons(replace(book, contacts=[call]), settings, 10)["B"] == ("invoice", "remind")
+    assert reasons(replace(book, rejections=[rejected]), settings, 10) == {
+        "A": ("invoice", "rejected"),
+        "B": ("invoice", "remind"),
+    }
+    together = ledger(invoice("A", 0), invoice("B", 1), assignments=[assigned("B")])
+    assert reasons(together, settings, 10) == {"A": ("customer", "remind"), "B": ("invoice", "remind")}
+
+
+def capped(days: int, most: int, *ordered: int, **settings) -> tuple[Ledger, Rules]:
+    """A of 100.00 EUR with one action on day 1, order events on the given days and a cap."""
+    book = ledger(invoice(), order_events=[OrderEvent("c1", day(n)) for n in ordered])
+    return book, rules(1, contact_cap=(days, most), **settings)
+
+
+@pytest.mark.parametrize(("days", "held"), [(0, []), (1, [2]), (2, [2, 3]), (3, [2, 3, 4])])
+def test_a_reminder_waits_so_many_days_after_an_order_event(days, held):
+    book, settings = capped(days, 9, 2, -5)
+    assert [n for n in range(1, 8) if reason(book, settings, n) == "contact_cap"] == held
+    assert {reason(book, settings, n) for n in range(1, 8) if n not in held} == {"remind"}
+
+
+@pytest.mark.parametrize(("most", "sent_first"), [(0, 1), (1, 2), (5, 6)])
+def test_a_reminder_is_deferred_by_orders_at_most_so_many_days_past_its_due_date(most, sent_first):
+    book, settings = capped(1, most, *range(30))
+    assert sent_on(book, settings, 0, 20) == [day(sent_first)]
+
+
+def test_deferral_counts_from_when_the_delay_allowed_the_reminder():
+    book, settings = capped(1, 2, *range(30))
+    book.contacts.append(Contact("c1", day(3), kind="recorded"))
+    assert [reason(book, settings, n) for n in (7, 8, 9, 10)] == [
+        "minimum_contact_delay",
+        "contact_cap",
+        "contact_cap",
+        "remind",
+    ]
+
+
+def test_deferral_counts_from_a_working_day():
+    # Monday's action was due on a day off; the first working day is Wednesday.
+    off = {"holidays": frozenset({day(1), day(2)})}
+    book, settings = capped(1, 1, *range(30), **off)
+    rows = [decision(book, settings, n) for n in range(5)]
+    assert [(row.reason, row.next_due_on) for row in rows] == [
+        ("waiting_for_trigger", day(3)),
+        ("contact_cap", day(3)),
+        ("contact_cap", day(3)),
+        ("contact_cap", day(3)),
+        ("remind", day(4)),
+    ]
+    book, never = capped(1, 0, *range(30), **off)
+    assert [reason(book, never, n) for n in (1, 2, 3)] == ["non_working_day", "non_working_day", "remind"]
+
+
+def test_only_order_events_of_the_customer_up_to_the_day_count():
+    book, settings = capped(1, 5, 2)
+    assert reason(book, settings) == "remind"
+    book.order_events.append(OrderEvent("c2", day(1)))
+    assert reason(book, settings) == "remind"
+    assert (
+        reason(replace(book, order_events=[OrderEvent("c1", day(1))]), replace(settings, contact_cap=None)) == "remind"
+    )
+
+
+def test_the_cap_holds_both_levels_but_no_reminder_of_the_day():
+    ordered = [OrderEvent("c1", day(1))]
+    settings = both_levels(1, contact_cap=(1, 5))
+    due = decide(A_TOGETHER_B_C_ALONE, settings, day(1))
+    book = replace(A_TOGETHER_B_C_ALONE, order_events=ordered)
+    assert {why for _, why in reasons(book, settings).values()} == {"contact_cap"}
+    assert decide(replace(book, contacts=[accepted(row) for row in due]), settings, day(1)) == due
+
+
+@pytest.mark.parametrize(
+    ("columns", "held"),
+    [
+        ({}, True),
+        ({"rejected_on": day(3)}, True),
+        ({"rejected_on": day(4)}, False),
+        ({"email": "other@harbour-bakery.test"}, False),
+        ({"email": None}, False),
+        # The telephone number is not what people are identified by here.
+        ({"phone": "+441632960999"}, True),
+        ({"policy_unchanged": False}, False),
+        ({"reminder_id": "another"}, False),
+    ],
+)
+def test_a_rejected_reminder_waits_for_another_identifier_or_policy(columns, held):
+    of_a = Rejection(reminder_id("c1", "standard", "A", "step_1"), day(1), CUSTOMER.email)
+    row = decision(ledger(invoice(), rejections=[replace(of_a, **columns)]), rules(1), 3)
+    assert row.reason == ("rejected" if held else "remind")
+    assert (row.action, row.next_due_on, row.reminder_id is None) == ("step_1", day(3), held)
+
+
+def test_an_identifier_that_was_never_usable_changes_nothing_for_a_rejection():
+    settings = rules(1, identify_by=("email", "phone"))
+    of_a = Rejection(reminder_id("c1", "standard", "A", "step_1"), day(1), CUSTOMER.email)
+    book = ledger(invoice(), rejections=[of_a])
+    book.customers = [replace(CUSTOMER, phone="01632 960001")]
+    assert reason(book, settings) == "rejected"
+    book.customers = [replace(CUSTOMER, phone="+441632960001")]
+    assert reason(book, settings) == "remind"
+
+
+def test_a_rejection_comes_after_everything_else_and_holds_this_reminder_only():
+    of_a = Rejection(reminder_id("c1", "standard", "A", "step_1"), day(1), CUSTOMER.email)
+    book = ledger(invoice(), rejections=[of_a])
+    assert reason(book, rules(1, holidays=frozenset({day(1)}))) == "non_working_day"
+    other = Contact("c1", day(1), "Z", "standard", "step_1", "another")
+    assert reason(replace(book, contacts=[other]), rules(1)) == "minimum_contact_delay"
+    assert reason(book, contextual(1, 4), 4) == "remind"
+
+
+SPECIAL = Workflow("special", (Action("special_1", 1),))
+
+
+def ruled(*when: tuple[str, str, object], for_: str = "customer", **settings) -> Rules:
+    """Rules that lead to the workflow special, or to alone for invoices, when the conditions hold."""
+    rule = SmartRule("chosen", "special" if for_ == "customer" else "alone", when, for_)
+    chosen = both_levels(1, smart_rules=(rule,), **settings)
+    return replace(chosen, workflows=(*chosen.workflows, SPECIAL))
+
+
+def holds(condition: tuple[str, str, object], book: Ledger, offset: int = 1, **settings) -> bool:
+    """Whether a rule with this only condition applies to the customer."""
+    row = decision(book, ruled(condition, **settings), offset)
+    assert (row.workflow, row.assigned_by) in {("special", "rule:chosen"), ("standard", "default")}
+    return row.workflow == "special"
+
+
+def holds_for_invoice(condition: tuple[str, str, object], book: Ledger, offset: int = 1, **settings) -> bool:
+    """Whether a rule with this only condition applies to A."""
+    rows = open_invoices(book, ruled(condition, for_="invoice", **settings), day(offset))
+    (level,) = [row.level for row in rows if row.invoice.invoice_id == "A"]
+    return level == "invoice"
+
+
+def with_columns(**columns) -> Ledger:
+    """A ledger of a customer with these columns, and a custom column `segment` without a value."""
+    custom = {"segment": None} | columns.pop("custom", {})
+    return Ledger(customers=[replace(CUSTOMER, custom=custom, **columns)], invoices=[invoice()])
+
+
+@pytest.mark.parametrize(
+    ("text", "operator", "constant", "expected"),
+    [
+        ("FR", "is", "FR", True),
+        ("FR", "is", "fr", False),
+        ("FR ", "is", "FR", False),
+        ("FR", "is_not", "DE", True),
+        ("FR", "is_not", "FR", False),
+        ("FR", "in", ("DE", "FR"), True),
+        ("FR", "in", ("DE", "fr"), False),
+        ("FR", "not_in", ("DE", "fr"), True),
+        ("FR", "not_in", ("DE", "FR"), False),
+        ("7", "is", 7, True),
+        ("7.00", "is", 7, True),
+        ("7.5", "is", Decimal("7.50"), True),
+        ("7.5", "is", "7.50", False),
+        ("seven", "is", 7, False),
+        ("seven", "is_not", 7, True),
+        ("7", "in", (6, 7), True),
+        ("7", "not_in", (6, Decimal("7.0")), False),
+        ("true", "is", True, True),
+        ("True", "is", True, False),
+        ("1", "is", True, False),
+        ("false", "is", False, True),
+        ("false", "in", (True, False), True),
+        ("no", "is_not", False, True),
+        ("2021-10-10", "is", DUE, True),
+        ("2021-10-11", "is", DUE, False),
+        ("10", "at_least", 10, True),
+        ("9.99", "at_least", 10, False),
+        ("9", "at_least", 10, False),
+        ("10.01", "more_than", 10, True),
+        ("10", "more_than", 10, False),
+        ("10", "at_most", 10, True),
+        ("10.01", "at_most", 10, False),
+        ("-3", "less_than", 0, True),
+        ("0", "less_than", 0, False),
+        ("10", "at_least", "10.0", True),
+        ("10", "between", (10, 20), True),
+        ("20", "between", (10, 20), True),
+        ("9.99", "between", (10, 20), False),
+        ("20.01", "between", (10, 20), False),
+        ("ten", "at_least", 0, False),
+        ("ten", "at_most", 0, False),
+        ("2021-10-10", "at_least", DUE, True),
+        ("2021-10-09", "at_least", DUE, False),
+        ("2021-10-11", "more_than", DUE, True),
+        ("2021-10-10", "less_than", DUE, False),
+        ("2021-10-09", "between", (day(-1), DUE), True),
+        ("2021-10-11", "between", (day(-1), DUE), False),
+        ("2021-02-30", "less_than", DUE, False),
+        ("soon", "less_than", DUE, False),
+        ("2021", "at_least", DUE, False),
+        ("key-account, vip", "contains", "vip", True),
+        ("key-account, vip", "contains", "key", False),
+        (" vip ", "contains", "vip", True),
+        ("VIP", "contains", "vip", False),
+        ('["key-account", "vip"]', "contains", "vip", True),
+        ('["key-account, vip"]', "contains", "vip", False),
+        ("2024,2025", "contains", 2025, True),
+        ("[2024, 2025]", "contains", 2025, True),
+        ("anything", "is_empty", True, False),
+        ("anything", "is_empty", False, True),
+    ],
+)
+def test_conditions_on_text(text, operator, constant, expected):
+    assert holds(("segment", operator, constant), with_columns(custom={"segment": text})) is expected
+    assert holds(("tags", operator, constant), with_columns(tags=text)) is expected
+
+
+@pytest.mark.parametrize("empty", [None, "", "  ", "[]"])
+def test_an_empty_value_satisfies_is_empty_and_the_negations_only(empty):
+    constants = {
+        "is": "",
+        "is_not": "vip",
+        "in": ("", "[]"),
+        "not_in": ("vip", ""),
+        "contains": "",
+        "at_least": 0,
+        "more_than": -1,
+        "at_most": 0,
+        "less_than": 1,
+        "between": (0, 1),
+    }
+    book = with_columns(tags=empty)
+    satisfied = {operator for operator, constant in constants.items() if holds(("tags", operator, constant), book)}
+    assert satisfied == {"is_not", "not_in"}
+    assert holds(("tags", "is_empty", True), book)
+    assert not holds(("tags", "is_empty", False), book)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("customer_id", "c1"),
+        ("name", "Harbour Bakery"),
+        ("email", "accounts@harbour-bakery.test"),
+        ("phone", "+441632960001"),
+        ("external_id", "C-1"),
+        ("country", "FR"),
+        ("language", "fr"),
+        ("currency", "EUR"),
+    ],
+)
+def test_every_column_of_the_customer_can_be_asked_for(column, value):
+    book = Ledger(customers=[replace(CUSTOMER, **{column: value})], invoices=[invoice()])
+    assert holds((column, "is", value), book)
+    assert not holds((column, "is", "other"), book)
+
+
+def test_the_day_of_an_instant_is_that_of_the_organisation():
+    # In Paris it is already the 10th.
+    book = with_columns(created_at=datetime(2021, 10, 9, 22, 0, tzinfo=UTC))
+    assert holds(("created_at", "at_least", day(0)), book)
+    assert holds(("created_at", "is", day(0)), book)
+    assert not holds(("created_at", "less_than", day(0)), book)
+    before = with_columns(created_at=datetime(2021, 10, 9, 21, 59, tzinfo=UTC))
+    assert not holds(("created_at", "at_least", day(0)), before)
+    assert holds(("updated_at", "is_empty", True), before)
+
+
+RATES = {"USD": Decimal("0.9"), "JPY": Decimal("0.01")}
+THREE_CURRENCIES = ledger(
+    # On day 1: 60.00 EUR open and 1 day overdue, 90.00 EUR due today, 50.00 EUR to come.
+    invoice("A", 0),
+    invoice("B", 1, currency="USD"),
+    invoice("C", 2, total=5_000, currency="JPY"),
+    payments=[payment("A", 4_000, 0)],
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "figure"),
+    [("open_balance", 200), ("overdue_balance", 60), ("oldest_days_overdue", 1), ("open_invoices", 3)],
+)
+def test_figures_are_exact_and_in_base_currency(column, figure):
+    cent = Decimal("0.01")
+    for operator, constant, expected in [
+        ("is", figure, True),
+        ("is", figure + cent, False),
+        ("is", str(figure), False),
+        ("is_not", str(figure), True),
+        ("is", True, False),
+        ("in", (figure - 1, figure), True),
+        ("not_in", (figure,), False),
+        ("at_least", figure, True),
+        ("at_least", str(figure), True),
+        ("at_least", figure + cent, False),
+        ("more_than", figure - cent, True),
+        ("more_than", figure, False),
+        ("at_most", figure, True),
+        ("at_most", figure - cent, False),
+        ("less_than", figure + cent, True),
+        ("less_than", figure, False),
+        ("between", (figure, figure), True),
+        ("between", (figure + cent, figure + 1), False),
+        ("at_least", DUE, False),
+        ("contains", figure, False),
+        ("is_empty", False, True),
+        ("is_empty", True, False),
+    ]:
+        assert holds((column, operator, constant), THREE_CURRENCIES, exchange_rates=RATES) is expected, operator
+
+
+def test_figures_of_money_are_unknown_without_a_rate():
+    constants = {
+        "is": 0,
+        "is_not": 0,
+        "in": (0, 200),
+        "not_in": (0,),
+        "contains": "0",
+        "at_least": 0,
+        "at_most": 10_000,
+        "is_empty": True,
+    }
+    for operator, constant in [*constants.items(), ("is_empty", False)]:
+        for column in ("open_balance", "overdue_balance"):
+            assert not holds((column, operator, constant), THREE_CURRENCIES, exchange_rates={"USD": Decimal("0.9")})
+    assert holds(("open_invoices", "is", 3), THREE_CURRENCIES)
+    assert holds(("oldest_days_overdue", "is", 1), THREE_CURRENCIES)
+    paid = replace(THREE_CURRENCIES, payments=[replace(payment("C", 5_000, 0), currency="JPY")])
+    assert holds(("open_balance", "is", 190), paid, exchange_rates={"USD": Decimal("0.9")})
+
+
+def test_figures_count_paused_invoices_and_both_levels_and_no_credit():
+    book = ledger(
+        invoice("A"),
+        invoice("B", -4),
+        invoice("C", -9, disputed_on=day(0)),
+        assignments=[assigned("B")],
+        pauses=[Pause("z", "invoice", day(0), invoice_id="B")],
+        payments=[payment(None, 5_000, 0)],
+    )
+    settings = ruled(
+        ("open_balance", "is", 200),
+        ("overdue_balance", "is", 200),
+        ("oldest_days_overdue", "is", 5),
+        ("open_invoices", "is", 2),
+    )
+    assert by_invoice(book, settings)["A"].assigned_by == "rule:chosen"
+
+
+def test_nothing_is_overdue_on_its_due_date():
+    for offset, overdue, days_overdue in ((-3, 0, 0), (0, 0, 0), (1, 100, 1)):
+        assert holds(("overdue_balance", "is", overdue), ledger(invoice()), offset)
+        assert holds(("oldest_days_overdue", "is", days_overdue), ledger(invoice()), offset)
+
+
+def test_figures_move_a_customer_from_one_day_to_the_next():
+    book = ledger(invoice(), payments=[payment("A", 1, 3)])
+    settings = ruled(("open_balance", "at_least", 100), ("oldest_days_overdue", "at_least", 2))
+    assert [decision(book, settings, n).workflow for n in (1, 2, 3)] == ["standard", "special", "standard"]
+
+
+def test_what_has_vanished_owes_nothing_to_a_rule():
+    book = ledger(invoice(missing_since=day(0)))
+    row = decision(book, ruled(("open_balance", "is", 0), ("open_invoices", "is", 0)))
+    assert (row.reason, row.assigned_by) == ("source_unclear", "rule:chosen")
+
+
+@pytest.mark.parametrize(
+    ("column", "operator", "constant", "expected"),
+    [
+        ("invoice_id", "is", "A", True),
+        ("number", "is", "2021-001", True),
+        ("issued_on", "is", day(-30), True),
+        ("issued_on", "at_least", day(-29), False),
+        ("issued_on", "at_least", "2021-09-10", True),
+        ("due_on", "between", (day(-1), day(0)), True),
+        ("due_on", "less_than", day(0), False),
+        ("due_on", "at_least", 7, False),
+        ("currency", "is", "USD", True),
+        ("total", "is", 90, True),
+        ("total", "more_than", 90, False),
+        ("outstanding", "is", 81, True),
+        ("outstanding", "at_least", Decimal("81.01"), False),
+        ("status", "is", "open", True),
+        ("pay_url", "is_empty", True, True),
+        ("days_overdue", "at_least", 1, True),
+        ("days_overdue", "at_least", 2, False),
+        # The customer's figures and the columns that the invoice has not.
+        ("country", "is", "FR", True),
+        ("segment", "is_empty", True, True),
+        ("open_invoices", "is", 2, True),
+        ("open_balance", "is", 181, True),
+        ("oldest_days_overdue", "is", 4, True),
+    ],
+)
+def test_conditions_on_an_invoice(column, operator, constant, expected):
+    book = replace(
+        with_columns(country="FR", currency="EUR"), payments=[replace(payment("A", 1_000, 0), currency="USD")]
+    )
+    book.invoices = [invoice("A", currency="USD", number="2021-001", status=None), invoice("B", -3)]
+    assert holds_for_invoice((column, operator, constant), book, exchange_rates=RATES) is expected
+
+
+def test_amounts_of_an_invoice_are_unknown_without_a_rate():
+    book = ledger(invoice("A", currency="USD"))
+    for column in ("total", "outstanding"):
+        for operator, constant in (("at_least", 0), ("is_not", 0), ("is_empty", True), ("is_empty", False)):
+            assert not holds_for_invoice((column, operator, constant), book)
+    other = ledger(invoice("A"), invoice("B", currency="USD"))
+    assert holds_for_invoice(("total", "is", 100), other)
+    assert not holds_for_invoice(("open_balance", "at_least", 0), other)
+
+
+def test_without_a_number_or_due_date_an_invoice_has_its_id_and_issue_date():
+    book = ledger(invoice("A", due_on=None, issued_on=day(-1)))
+    assert holds_for_invoice(("number", "is", "A"), book)
+    assert holds_for_invoice(("due_on", "is", day(-1)), book)
+    assert holds_for_invoice(("days_overdue", "is", 2), book)
+
+
+def test_a_column_of_the_invoice_comes_before_the_customer_s_of_that_name():
+    book = with_columns(currency="USD", custom={"status": "closed"})
+    assert holds(("currency", "is", "USD"), book)
+    assert holds(("status", "is", "closed"), book)
+    assert holds_for_invoice(("currency", "is", "EUR"), book)
+    assert holds_for_invoice(("status", "is", "open"), book)
+
+
+def test_all_conditions_of_a_rule_must_hold_and_the_first_rule_wins():
+    book = with_columns(country="FR", tags="vip")
+    assert decision(book, ruled(("country", "is", "FR"), ("tags", "contains", "vip"))).workflow == "special"
+    assert decision(book, ruled(("country", "is", "FR"), ("tags", "contains", "new"))).workflow == "standard"
+    settings = ruled()
+    first = (SmartRule("no", "standard", (("country", "is", "DE"),)), SmartRule("yes", "standard", ()))
+    settings = replace(settings, smart_rules=(*first, *settings.smart_rules))
+    assert decision(book, settings).assigned_by == "rule:yes"
+
+
+def test_rules_for_invoices_leave_the_others_to_the_customer_s():
+    large = SmartRule("large", "alone", (("total", "at_least", 500),), "invoice")
+    settings = ruled(("open_invoices", "at_least", 2))
+    settings = replace(settings, smart_rules=(large, *settings.smart_rules))
+    rows = by_invoice(ledger(invoice("A"), invoice("B", total=50_000), invoice("C", 4, total=49_999)), settings)
+    assert {name: (row.level, row.workflow, row.assigned_by) for name, row in rows.items()} == {
+        "A": ("customer", "special", "rule:chosen"),
+        "B": ("invoice", "alone", "rule:large"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("workflow", "by_hand", "overridden"),
+    [
+        ("standard", ("standard", "assignment:standard-None"), ("special", "rule:chosen")),
+        ("unassigned", (None, "assignment:unassigned-None"), ("special", "rule:chosen")),
+        (None, ("special", "rule:chosen"), ("special", "rule:chosen")),
+    ],
+)
+def test_assignments_come_before_rules_unless_these_override_them(workflow, by_hand, overridden):
+    book = ledger(invoice(), assignments=[assigned(None, workflow)] if workflow else [])
+    settings = ruled(("open_invoices", "is", 1))
+    for override, expected in ((False, by_hand), (True, overridden)):
+        row = decision(book, replace(settings, smart_rules_override_manual=override))
+        assert (row.workflow, row.assigned_by) == expected
+    no_rule_holds = replace(ruled(("open_invoices", "is", 9)), smart_rules_override_manual=True)
+    without = decision(book, no_rule_holds)
+    assert (without.workflow, without.assigned_by) == (by_hand if workflow else ("standard", "default"))
+
+
+@pytest.mark.parametrize(
+    ("workflow", "by_hand", "overridden"),
+    [
+        ("alone", ("alone", "assignment:alone-A"), ("alone", "rule:chosen")),
+        ("nowhere", (None, "assignment:nowhere-A"), ("alone", "rule:chosen")),
+        ("unassigned", ("standard", "default"), ("alone", "rule:chosen")),
+    ],
+)
+def test_assignments_of_invoices_come_before_rules_unless_these_override_them(workflow, by_hand, overridden):
+    book = ledger(invoice(), assignments=[assigned("A", workflow)])
+    settings = ruled(("open_invoices", "is", 1), for_="invoice")
+    for override, expected in ((False, by_hand), (True, overridden)):
+        row = decision(book, replace(settings, smart_rules_override_manual=override))
+        assert (row.workflow, row.assigned_by) == expected
+
+
+@pytest.mark.parametrize(("column", "for_"), [("sgement", "customer"), ("sgement", "invoice"), ("total", "customer")])
+def test_a_rule_over_a_column_that_does_not_exist_stops_everything(column, for_):
+    with pytest.raises(ValueError, match=f"Smart rule chosen asks for {column}; there is .*segment"):
+        decide(with_columns(), ruled((column, "is_empty", True), for_=for_), day(1))
+
+
+def test_a_customer_that_is_only_known_by_an_invoice_has_empty_columns():
+    book = replace(with_columns(), invoices=[replace(invoice(), customer_id="c9")])
+    assert holds(("segment", "is_empty", True), book)
+    assert holds(("country", "is_not", "FR"), book)
+
+
+def test_a_simulation_replaces_the_reminders_of_its_days_and_keeps_what_was_before():
+    real = [step(1, 2), step(2, 9), step(2, 12, kind="unknown")]
+    call = Contact("c1", day(10), kind="recorded", recorded_on=day(11))
+    rejected = Rejection(reminder_id("c1", "standard", "A", "step_2"), day(1), CUSTOMER.email)
+    book = ledger(invoice(), contacts=[*real, call], rejections=[rejected])
+    assert sent(book, rules(1, 6, 12), 5, 20) == [(7, "A", "step_2"), (15, "A", "step_3")]
+    assert book.contacts == [*real, call]
+
+
+def test_a_simulation_heeds_the_cap_and_the_maximum_of_a_day():
+    book = many_alone(*(invoice(name) for name in "AB"), order_events=[OrderEvent("c1", day(1))])
+    settings = both_levels(1, alone=(1,), contact_cap=(1, 5), max_invoice_reminders=1)
+    assert sent(book, settings, 0, 9) == [(2, "A", "alone_1"), (3, "B", "alone_1")]

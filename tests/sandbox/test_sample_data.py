@@ -221,8 +221,10 @@ STORIES = {
 
 def test_the_carrying_invoices_of_the_ties(source, today):
     names = {row["customer_id"]: row["name"] for row in source["customers"]}
-    found = ref.carrying(ledger(source), rules(), today)
-    carriers = {names[customer_id]: row.invoice for customer_id, row in found.items()}
+    business = ledger(source)
+    invoices = {invoice.invoice_id: invoice for invoice in business.invoices}
+    found = ref.carrying(business, rules(), today)
+    carriers = {names[row.customer_id]: invoices[row.invoice_id] for row in found}
     assert carriers["Twin Mills"].total_minor == 250_00
     # 85,000 JPY are worth more euros than 540 USD or 500 EUR.
     assert carriers["Drei Brüder Handel"].currency == "JPY"
