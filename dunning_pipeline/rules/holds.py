@@ -8,71 +8,131 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from dunning_pipeline.rules.labels import labelled
 from dunning_pipeline.rules.receivables import NO_KEY
 
 
-def mark_holds(owed: pd.DataFrame, pauses: pd.DataFrame, promises: pd.DataFrame, as_of: date) -> pd.DataFrame:
-    """Adds `paused`, `paused_by` (pause, promise or empty) and `broken_promise` to owed invoices.
+def mark_holds(owed: pd.DataFrame, pauses: pd.DataFrame, promises: pd.DataFrame) -> pd.DataFrame:
+    """Adds `paused`, `paused_by` (pause, promise or empty) and `broken_promise` to owed invoices, each on its day.
 
     A pause is named before a promise when both hold an invoice.
 
     Args:
-        owed: customer_key, invoice_key, recorded_on; one row per invoice.
+        owed: day (since 1970), customer_key, invoice_key, recorded_on.
         pauses: scope, customer_key, invoice_key, paused_from, paused_until, recorded_on.
         promises: promise_id, customer_key, invoice_key (NO_KEY: everything), promised_on, pay_by, pauses,
             withdrawn_on, recorded_on.
-        as_of: the day to derive.
     """
-    by_pause = _held_by_pause(owed, active_pauses(pauses, as_of))
-    standing = _standing_promises(promises, as_of)
-    by_promise = _held_by_promise(owed, standing, as_of)
+    if pauses.empty and promises.empty:
+        nobody = labelled(np.full(len(owed), -1), ["pause", "promise"])
+        return owed.assign(paused=False, paused_by=nobody, broken_promise=False)
+    by_pause = _held(owed, _held_by_pauses(pauses))
+    by_promise = _held(owed, _held_by_promises(promises)) & ~by_pause
     return owed.assign(
         paused=by_pause | by_promise,
-        paused_by=pd.Series(
-            np.select([by_pause, by_promise], ["pause", "promise"], default=""), owed.index, dtype="str"
-        ).replace("", None),
-        broken_promise=_broken(owed, standing, as_of),
+        paused_by=labelled(np.where(by_pause, 0, np.where(by_promise, 1, -1)), ["pause", "promise"]),
+        broken_promise=_broken(owed, promises),
     )
+
+
+def _held(owed: pd.DataFrame, spans: pd.DataFrame) -> np.ndarray:
+    """Whether one of the spans holds each invoice on its day."""
+    held = np.zeros(len(owed), dtype=bool)
+    if spans.empty:
+        return held
+    pairs = _pairs(owed, spans)
+    day = pairs["day"].to_numpy().astype("datetime64[D]")
+    begun, ended = pairs["held_from"].to_numpy() <= day, pairs["held_until"].to_numpy() <= day
+    held[pairs["row"].to_numpy(dtype="int64")[begun & ~ended]] = True
+    return held
+
+
+def _pairs(owed: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
+    """Each owed row (`row` is its place) with all that is said about its invoice, or about its customer's invoices."""
+    general = about[(about["invoice_key"] == NO_KEY).to_numpy()].drop(columns="invoice_key")
+    named = about[(about["invoice_key"] >= 0).to_numpy()].drop(columns="customer_key")
+    of_customers = _rows_with(owed, "customer_key", general["customer_key"])
+    of_invoices = _rows_with(owed, "invoice_key", named["invoice_key"])
+    return pd.concat(
+        [
+            of_customers.merge(general, on="customer_key", validate="m:m").assign(general=True),
+            of_invoices.merge(named, on="invoice_key", validate="m:m").assign(general=False),
+        ]
+    )
+
+
+def _rows_with(owed: pd.DataFrame, column: str, keys: pd.Series) -> pd.DataFrame:
+    """Owed rows with one of the keys, and their places."""
+    rows = np.flatnonzero(owed[column].isin(keys).to_numpy()) if len(keys) else np.empty(0, dtype="int64")
+    columns = owed[["day", "customer_key", "invoice_key", "recorded_on"]]
+    return columns.iloc[rows].rename(columns={"recorded_on": "known_on"}).assign(row=rows)
 
 
 def active_pauses(pauses: pd.DataFrame, as_of: date) -> pd.DataFrame:
     """The pauses in force on `as_of`: from `paused_from` to the day before `paused_until` (RULES 6.1)."""
-    day = pd.Timestamp(as_of)
-    ended = pauses["paused_until"] <= day
-    return pauses[(pauses["recorded_on"] <= day) & (pauses["paused_from"] <= day) & ~ended]
+    return pauses[_on(pause_spans(pauses), as_of)]
 
 
-def _held_by_pause(owed: pd.DataFrame, active: pd.DataFrame) -> np.ndarray:
-    customers = active.loc[active["scope"] == "customer", "customer_key"]
-    invoices = active.loc[active["scope"] == "invoice", "invoice_key"]
-    return (owed["customer_key"].isin(customers) | owed["invoice_key"].isin(invoices)).to_numpy()
-
-
-def _standing_promises(promises: pd.DataFrame, as_of: date) -> pd.DataFrame:
-    day = pd.Timestamp(as_of)
-    withdrawn = promises["withdrawn_on"] <= day
-    return promises[(promises["recorded_on"] <= day) & (promises["promised_on"] <= day) & ~withdrawn]
-
-
-def _held_by_promise(owed: pd.DataFrame, standing: pd.DataFrame, as_of: date) -> np.ndarray:
-    running = standing[(standing["pay_by"] >= pd.Timestamp(as_of)) & standing["pauses"].astype(bool)]
-    everything = running["invoice_key"] == NO_KEY
-    customers, invoices = running.loc[everything, "customer_key"], running.loc[~everything, "invoice_key"]
-    return (owed["customer_key"].isin(customers) | owed["invoice_key"].isin(invoices)).to_numpy()
-
-
-def _broken(owed: pd.DataFrame, standing: pd.DataFrame, as_of: date) -> np.ndarray:
-    """Whether the latest promise that covered an invoice when it was made has passed unkept."""
-    promises = standing[["promise_id", "customer_key", "invoice_key", "promised_on", "pay_by"]]
-    everything = promises["invoice_key"] == NO_KEY
-    invoices = owed[["customer_key", "invoice_key", "recorded_on"]]
-    named = invoices.merge(promises[~everything].drop(columns="customer_key"), on="invoice_key", validate="1:m")
-    general = invoices.merge(promises[everything].drop(columns="invoice_key"), on="customer_key", validate="m:m")
-    general = general[general["recorded_on"] <= general["promised_on"]]
-    latest = (
-        pd.concat([named, general], ignore_index=True)
-        .sort_values(["promised_on", "promise_id"])
-        .drop_duplicates("invoice_key", keep="last")
+def pause_spans(pauses: pd.DataFrame) -> pd.DataFrame:
+    """While what each pause is in force (RULES 6.1): `held_from`, and `held_until`, which is outside or empty."""
+    return pd.DataFrame(
+        {"held_from": pauses[["paused_from", "recorded_on"]].max(axis=1), "held_until": pauses["paused_until"]}
     )
-    passed = latest.loc[latest["pay_by"] < pd.Timestamp(as_of), "invoice_key"]
-    return owed["invoice_key"].isin(passed).to_numpy()
+
+
+def _promise_spans(promises: pd.DataFrame) -> pd.DataFrame:
+    """While what each promise stands and is not overdue, whether it pauses or not (RULES 6.2)."""
+    overdue_on = promises["pay_by"] + pd.Timedelta(days=1)
+    return pd.DataFrame(
+        {
+            "held_from": promises[["promised_on", "recorded_on"]].max(axis=1),
+            "held_until": promises["withdrawn_on"].fillna(overdue_on).clip(upper=overdue_on),
+        }
+    )
+
+
+def hold_spans(pauses: pd.DataFrame, promises: pd.DataFrame) -> pd.DataFrame:
+    """While what which customers and invoices are held by pauses and promises (RULES 6.1, 6.2).
+
+    Returns:
+        customer_key, invoice_key (NO_KEY: whatever the customer owes), held_from, held_until (outside; empty: never).
+    """
+    return pd.concat([_held_by_pauses(pauses), _held_by_promises(promises)], ignore_index=True)
+
+
+def _held_by_pauses(pauses: pd.DataFrame) -> pd.DataFrame:
+    paused = pauses[["scope", "customer_key", "invoice_key"]].join(pause_spans(pauses))
+    whole = paused["scope"] == "customer"
+    one = (paused["scope"] == "invoice") & (paused["invoice_key"] != NO_KEY)
+    paused = paused.assign(invoice_key=paused["invoice_key"].mask(whole, NO_KEY))[whole | one]
+    return paused.drop(columns="scope")
+
+
+def _held_by_promises(promises: pd.DataFrame) -> pd.DataFrame:
+    promised = promises[["customer_key", "invoice_key"]].join(_promise_spans(promises))
+    return promised[promises["pauses"].astype(bool)]
+
+
+def _on(spans: pd.DataFrame, as_of: date) -> "pd.Series[bool]":
+    day = pd.Timestamp(as_of)
+    return (spans["held_from"] <= day) & ~(spans["held_until"] <= day)
+
+
+def _broken(owed: pd.DataFrame, promises: pd.DataFrame) -> np.ndarray:
+    """Whether the latest promise that covered an invoice when it was made has passed unkept."""
+    broken = np.zeros(len(owed), dtype=bool)
+    if promises.empty:
+        return broken
+    said = promises[
+        ["promise_id", "customer_key", "invoice_key", "promised_on", "pay_by", "withdrawn_on", "recorded_on"]
+    ]
+    pairs = _pairs(owed, said)
+    day = pairs["day"].to_numpy().astype("datetime64[D]")
+    made = (pairs["recorded_on"].to_numpy() <= day) & (pairs["promised_on"].to_numpy() <= day)
+    stands = made & ~(pairs["withdrawn_on"].to_numpy() <= day)
+    covers = ~pairs["general"].to_numpy() | (pairs["known_on"].to_numpy() <= pairs["promised_on"].to_numpy())
+    pairs = pairs[stands & covers]
+    latest = pairs.sort_values(["promised_on", "promise_id"]).drop_duplicates("row", keep="last")
+    passed = latest["pay_by"].to_numpy() < latest["day"].to_numpy().astype("datetime64[D]")
+    broken[latest["row"].to_numpy(dtype="int64")[passed]] = True
+    return broken

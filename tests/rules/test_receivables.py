@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from frames import (
     MONDAY,
@@ -9,7 +11,6 @@ from frames import (
     book,
     day,
     decision,
-    frames_of,
     invoice,
     payment,
     reason,
@@ -17,8 +18,6 @@ from frames import (
     run,
 )
 from reference import Invoice, Pause, Payment
-
-from dunning_pipeline.rules.receivables import NO_KEY, unapplied_payments
 
 
 def unpaid_ids(*invoices: Invoice, payments: list[Payment] | None = None, **settings: object) -> list[str]:
@@ -196,10 +195,9 @@ def test_unapplied_payments_are_summed_per_customer_and_currency():
             payment(None, 1, 2),
         ]
     )
-    frame = frames_of(ledger)
-    sums = unapplied_payments(frame.payments, MONDAY)
-    assert (frame.payments["invoice_key"] == NO_KEY).all()
-    assert sorted(sums["unapplied_minor"]) == [7, 9, 150 + 999]
+    owed = [invoice("B"), invoice("C", currency="JPY"), invoice("D", customer_id="c2")]
+    nets = run(replace(ledger, invoices=owed), rules_of(1)).balances["net_minor"]
+    assert sorted(nets) == [10_000 - 150 - 999, 10_000 - 9, 10_000 - 7]
 
 
 @pytest.mark.parametrize("as_of", [day(1), day(4)])
