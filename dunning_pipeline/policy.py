@@ -40,6 +40,7 @@ from dunning_pipeline.policy_file import PolicyError, Problem, Scalar, number, t
 __all__ = [
     "SCHEMA_FILE",
     "SOURCE_TABLES",
+    "UNASSIGNED",
     "WEEKDAYS",
     "Action",
     "Calendar",
@@ -48,6 +49,7 @@ __all__ = [
     "FileSource",
     "Holidays",
     "Klaviyo",
+    "Level",
     "Mapping",
     "MissingVariable",
     "OrderReminders",
@@ -89,6 +91,9 @@ SOURCE_TABLES = (
     "orders",
     "order_edits",
 )
+UNASSIGNED = read.UNASSIGNED
+"""The workflow of an assignment that takes a customer out of every workflow (RULES 3.1)."""
+
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SCHEMA_FILE = Path(__file__).with_name("policy.schema.json")
 
@@ -149,8 +154,8 @@ WorkflowName = Annotated[
     str,
     Scalar(
         read.workflow_name,
-        f"a name; {read.UNASSIGNED} means that a customer has no workflow",
-        {**_STRING, "not": {"const": read.UNASSIGNED}},
+        f"a name; {UNASSIGNED} means that a customer has no workflow",
+        {**_STRING, "not": {"const": UNASSIGNED}},
     ),
 ]
 MetricName = Annotated[str, text_like(r"\S(?:[\s\S]{0,125}\S)?", "a name of 1 to 127 characters")]
@@ -246,6 +251,11 @@ class Organisation(Section):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
+
+    @property
+    def rates(self) -> dict[str, Decimal]:
+        """What one unit of a currency is worth in the base currency, its own unit included."""
+        return {**self.exchange_rates, self.base_currency: Decimal(1)}
 
 
 class Holidays(Section):
@@ -649,9 +659,9 @@ class Policy(Section):
     def hash(self) -> str:
         return policy_hash(self._text)
 
-    @property
-    def default_workflow(self) -> Workflow | None:
-        return next((workflow for workflow in self.workflows if workflow.default), None)
+    def rules_for(self, level: Level) -> tuple[SmartRule, ...]:
+        """The smart rules for customers, or for invoices, in order."""
+        return tuple(rule for rule in self.smart_rules if rule.for_ == level)
 
     def workflow(self, name: str) -> Workflow | None:
         return next((workflow for workflow in self.workflows if workflow.name == name), None)
@@ -727,10 +737,6 @@ def resolve_secret(text: str, environment: Environment[str, str]) -> SecretStr:
     return SecretStr(resolve(text, environment))
 
 
-def _any_workflow(predicate: Callable[[Workflow], bool]) -> Callable[[Policy], bool]:
-    return lambda policy: any(map(predicate, policy.workflows))
-
-
 def _reads(table: str) -> Callable[[Policy], bool]:
     return lambda policy: any(table in getattr(source, "tables", ()) for source in policy.sources.values())
 
@@ -741,13 +747,6 @@ def _kind(kind: str) -> Callable[[Policy], bool]:
 
 # What is accepted and does nothing yet. A line goes when the feature arrives.
 _NOT_YET_DECIDING: dict[str, Callable[[Policy], bool]] = {
-    "workflows.carried_by: invoice": _any_workflow(lambda workflow: workflow.carried_by == "invoice"),
-    "smart_rules": lambda policy: bool(policy.smart_rules),
-    "smart_rules_override_manual": lambda policy: policy.smart_rules_override_manual,
-    "max_invoice_reminders_per_customer_and_day": (
-        lambda policy: policy.max_invoice_reminders_per_customer_and_day != 3
-    ),
-    "contact_cap": lambda policy: policy.contact_cap is not None,
     "sending.max_growth": lambda policy: policy.sending.max_growth != Sending().max_growth,
     "quality.max_source_age": lambda policy: bool(policy.quality.max_source_age),
 }

@@ -58,7 +58,8 @@ class Column:
     """One column. `incoming` columns are what a source mapping yields; the others are filled by the pipeline.
 
     Money columns are int64 minor units named `…_minor`; the mapping yields them as `…` in decimals. `default` is
-    an SQL expression over the table's columns that fills the column where it is empty.
+    an SQL expression over the table's columns that fills the column where it is empty. `id_of` names the key column
+    whose id this is: derived rows come without ids, which the warehouse looks up when it writes them.
     """
 
     kind: Kind
@@ -68,6 +69,7 @@ class Column:
     allowed: tuple[str, ...] = ()
     default: str | None = None
     incoming: bool = False
+    id_of: str | None = None
 
     @property
     def incoming_name(self) -> str:
@@ -113,6 +115,16 @@ class Table:
     def incoming(self) -> tuple[Column, ...]:
         """The columns that a source mapping yields."""
         return tuple(column for column in self.columns if column.incoming)
+
+    @cached_property
+    def keyed(self) -> "Table":
+        """The table as rows are derived: known by integer keys, without the ids that these stand for."""
+        ids = {column.name: column.id_of for column in self.columns if column.id_of}
+        return replace(
+            self,
+            key=tuple(ids.get(name) or name for name in self.key),
+            columns=tuple(column for column in self.columns if column.name not in ids),
+        )
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
@@ -371,15 +383,18 @@ OPEN_INVOICES = Table(
     ("as_of", "invoice_id"),
     (
         _AS_OF,
-        _text("customer_id", "who owes it", required=True),
-        _text("invoice_id", "the invoice", required=True),
-        _text("number", "the number printed on it", required=True),
+        _text("customer_id", "who owes it", required=True, id_of="customer_key"),
+        _text("invoice_id", "the invoice", required=True, id_of="invoice_key"),
+        _text("number", "the number printed on it", required=True, id_of="invoice_key"),
         _date("issued_on", "date of issue", required=True),
         _date("due_on", "date due, or the issue date", required=True),
         _text("currency", "ISO 4217 code", required=True),
         _money("total_minor", "original total", required=True),
         _money("open_minor", "open balance on the day", required=True),
         _integer("days_overdue", "days since the due date; 0 up to it", required=True),
+        _LEVEL,
+        _text("workflow", "the invoice's own workflow; empty at the customer level, or when it has none"),
+        _text("assigned_by", "`rule:<name>` or `assignment:<id>`; empty at the customer level"),
         _boolean("paused", "whether a pause or a promise keeps it out", required=True),
         _text("paused_by", "what keeps it out", allowed=("pause", "promise")),
         _boolean("broken_promise", "whether the promise that covered it was broken (RULES 6.2)", required=True),
@@ -396,7 +411,7 @@ BALANCES = Table(
     ("as_of", "customer_id", "currency"),
     (
         _AS_OF,
-        _text("customer_id", "who owes", required=True),
+        _text("customer_id", "who owes", required=True, id_of="customer_key"),
         _text("currency", "ISO 4217 code", required=True),
         _money("net_minor", "open balances of all counting invoices less unapplied payments", required=True),
         _money("unpaid_minor", "open balances of unpaid, unpaused invoices", required=True),
@@ -411,19 +426,29 @@ BALANCES = Table(
 CARRYING_INVOICES = Table(
     "dunning",
     "carrying_invoices",
-    "The invoice whose due date times a customer's reminders on a day (RULES 2).",
+    "The invoice whose due date times reminders on a day: one a customer, or each of its own workflow (RULES 2).",
     ("as_of", "customer_id", "level", "invoice_id"),
     (
         _AS_OF,
-        _text("customer_id", "who owes it", required=True),
+        _text("customer_id", "who owes it", required=True, id_of="customer_key"),
         _LEVEL,
-        _text("invoice_id", "the carrying invoice", required=True),
+        _text("invoice_id", "the carrying invoice", required=True, id_of="invoice_key"),
+        _date("issued_on", "its date of issue", required=True),
         _date("due_on", "its due date, or issue date", required=True),
         _text("currency", "ISO 4217 code", required=True),
         _money("total_minor", "original total", required=True),
         _money("open_minor", "open balance on the day", required=True),
+        _text(
+            "carrying_change",
+            "why it carries and did not the day before; empty: unchanged",
+            allowed=("first", "paid", "excluded", "older_invoice", "reopened"),
+        ),
+        _text(
+            "previous_invoice_id", "what carried the day before, where that was another", id_of="previous_invoice_key"
+        ),
         _CUSTOMER_KEY,
         _INVOICE_KEY,
+        _integer("previous_invoice_key", "integer stand-in for previous_invoice_id"),
         _RUN_ID,
     ),
 )
@@ -441,17 +466,18 @@ REASONS = (
     "workflow_completed",
     "waiting_for_trigger",
     "minimum_contact_delay",
+    "contact_cap",
     "non_working_day",
     "rejected",
 )
 
 _DECISION_COLUMNS = (
     _AS_OF,
-    _text("customer_id", "whom the decision is about", required=True),
+    _text("customer_id", "whom the decision is about", required=True, id_of="customer_key"),
     _LEVEL,
-    _text("carrying_invoice_id", "the carrying invoice; empty when none carries"),
+    _text("carrying_invoice_id", "the carrying invoice; empty when none carries", id_of="invoice_key"),
     _text("workflow", "the workflow in force; empty when none"),
-    _text("assigned_by", "`default` or `assignment:<id>`"),
+    _text("assigned_by", "`default`, `rule:<name>` or `assignment:<id>`"),
     _text("action", "the next action; empty when the workflow is completed"),
     _integer("action_position", "its place in the ladder, from 1"),
     _integer("occurrence", "how often the action comes up for this invoice, from 1"),
@@ -479,6 +505,7 @@ _REMINDER_IDENTITY = (
     _text("stream", "invoice or order", required=True, allowed=("invoice", "order")),
     _text("batch_id", "the run that decided it", required=True),
     _text("customer_id", "who is reminded"),
+    _text("level", "customer or invoice; empty on the order side", allowed=("customer", "invoice")),
     _text("carrying_invoice_id", "the invoice that timed it"),
     _text("order_id", "the order, on the order side"),
     _text("workflow", "the workflow"),
@@ -566,12 +593,59 @@ BATCH_DECISIONS = Table(
 POLICIES = Table(
     "dunning",
     "policies",
-    "Each policy text that a batch was decided by.",
+    "Each policy text that a batch or a replay was decided by.",
     ("policy_hash",),
     (
         _text("policy_hash", "sha256 of the text", required=True),
         _text("text", "the policy file as it was", required=True),
-        _instant("first_used_at", "when a batch first used it", required=True),
+        _instant("first_used_at", "when it was first used", required=True),
+    ),
+)
+
+RETRIES = Table(
+    "dunning",
+    "retries",
+    "Rejected reminders that may be decided again (RULES 6.5). Append-only.",
+    (),
+    (
+        _text("reminder_id", "the rejected reminder", required=True),
+        _instant("retried_at", "when somebody said so; rejections before it no longer hold", required=True),
+    ),
+)
+
+REPLAYS = Table(
+    "dunning",
+    "replays",
+    "Every replay of a policy over past days; what it would have sent is in dunning.replay_reminders.",
+    ("replay_id",),
+    (
+        _text("replay_id", "id of the replay", required=True),
+        _date("first_day", "first day that was replayed", required=True),
+        _date("last_day", "last day that was replayed", required=True),
+        _text("policy_hash", "hash of the policy text that was replayed", required=True),
+        _integer("reminders", "number of reminders", required=True),
+        _integer("chaseable_customers", "customers that had something chaseable on one of the days", required=True),
+        _integer("never_reached", "those of them that got no reminder", required=True),
+        _instant("created_at", "when it was made", required=True),
+        _text("run_id", "the Dagster run; empty when the command made it"),
+    ),
+)
+
+REPLAY_REMINDERS = Table(
+    "dunning",
+    "replay_reminders",
+    "What a policy would have sent over past days, each reminder counting as a contact from then on.",
+    ("replay_id", "remind_on", "customer_id", "level", "carrying_invoice_id"),
+    (
+        _text("replay_id", "the replay", required=True),
+        _date("remind_on", "day on which it would have been sent", required=True),
+        _text("customer_id", "who would have been reminded", required=True),
+        _LEVEL,
+        _text("carrying_invoice_id", "the invoice that timed it", required=True),
+        _text("workflow", "the workflow", required=True),
+        _text("action", "the action", required=True),
+        _integer("action_position", "its place in the ladder, from 1", required=True),
+        _integer("occurrence", "repetition of the action, from 1", required=True),
     ),
 )
 
@@ -591,4 +665,7 @@ ALL_TABLES = (
     BATCHES,
     BATCH_DECISIONS,
     POLICIES,
+    RETRIES,
+    REPLAYS,
+    REPLAY_REMINDERS,
 )

@@ -114,7 +114,7 @@ def test_the_example_of_the_contract_is_accepted_in_full() -> None:
     policy = parse_policy(EXAMPLE)
     standard = policy.workflow("standard")
     assert standard is not None
-    assert policy.default_workflow is standard
+    assert standard.default
     assert standard.action_names == {
         "almost_due": "almost_due",
         "reminder_1": "reminder_1",
@@ -149,6 +149,14 @@ def test_the_commented_sources_of_the_shipped_policy_are_accepted_too() -> None:
     assert list(policy.sources) == ["exports", "billing"]
 
 
+def test_the_commented_workflows_and_smart_rules_of_the_shipped_policy_are_accepted_too() -> None:
+    text, _, _ = (ROOT / "dunning.yaml").read_text().partition("klaviyo:")
+    text = re.sub("^  # (?=exchange_rates|- name|  )", "  ", text, flags=re.MULTILINE)
+    policy = parse_policy(re.sub("^# ?(?=smart_rules|  - |max_)", "", text, flags=re.MULTILINE))
+    assert [workflow.name for workflow in policy.workflows] == ["standard", "key_accounts", "large_invoices"]
+    assert [rule.for_ for rule in policy.smart_rules] == ["customer", "invoice"]
+
+
 def test_defaults_are_those_of_the_rules() -> None:
     policy = parse_policy(MINIMAL)
     standard = policy.workflows[0]
@@ -161,7 +169,6 @@ def test_defaults_are_those_of_the_rules() -> None:
     assert policy.order_reminders.metric == "Cleverific Order Outstanding Balance Reminder"
     assert policy.sending.live is False
     assert policy.contact_cap is None
-    assert policy.default_workflow is None
     assert policy.workflow("nobody") is None
 
 
@@ -316,6 +323,10 @@ BAD_VALUES = {
     "calendar: {working_days: mon}": ('calendar.working_days: "mon" is not allowed: a list, such as [a, b]'),
     'calendar: {send_at: "24:00"}': ('calendar.send_at: "24:00" is not allowed: a time of day from "00:00" to "23:59"'),
     "calendar: {send_at: 8}": 'calendar.send_at: 8 is not allowed: a time of day from "00:00" to "23:59"',
+    "calendar: {holidays: {country: XX}}": (
+        'calendar.holidays.country: "XX" is not allowed: '
+        "a two-letter country code such as FR, of a country whose holidays are known"
+    ),
     "calendar: {holidays: {country: France}}": (
         'calendar.holidays.country: "France" is not allowed: '
         "a two-letter country code such as FR, of a country whose holidays are known"
@@ -653,6 +664,7 @@ def test_a_rate_of_the_base_currency_is_refused() -> None:
     [
         ("{subdivision: BY}", '"BY" is not allowed without a country'),
         ("{country: MC, subdivision: BY}", '"BY" is not allowed: one of none for MC'),
+        ("{country: GB, subdivision: XX}", '"XX" is not allowed: one of ENG, NIR, SCT, WLS for GB'),
     ],
 )
 def test_a_subdivision_is_one_of_its_country(holidays: str, message: str) -> None:
@@ -831,9 +843,6 @@ def test_each_setting_without_effect_in_the_example_is_told() -> None:
         for sentence in unused_settings(parse_policy(EXAMPLE))
     }
     assert told == {
-        "workflows.carried_by: invoice",
-        "smart_rules",
-        "contact_cap",
         "order_reminders",
         "quality.max_source_age",
         "sources.kind: shopify",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dunning_pipeline.policy import Policy, Workflow
 from dunning_pipeline.rules.assignment import NO_WORKFLOW
-from dunning_pipeline.rules.timing import WorkingDays, trigger_dates
+from dunning_pipeline.rules.timing import AsOf, WorkingDays, trigger_dates
 
 COMPLETED = -1
 """Stands for "no action left" (or no workflow, or nothing carries) among positions in a ladder."""
@@ -68,6 +68,56 @@ class Ladders:
 
 
 @dataclass(frozen=True)
+class Executed:
+    """Per row: the last position executed or NOTHING_EXECUTED, how often, and the latest day (datetime64[D]) or NaT."""
+
+    position: np.ndarray
+    times: np.ndarray
+    last_on: np.ndarray
+
+    @classmethod
+    def nothing(cls, rows: int) -> "Executed":
+        """No action executed in any row."""
+        return cls(
+            np.full(rows, NOTHING_EXECUTED), np.zeros(rows, dtype="int64"), np.full(rows, np.datetime64("NaT", "D"))
+        )
+
+    @classmethod
+    def by(cls, rows: int, row: np.ndarray, position: np.ndarray, day: np.ndarray) -> "Executed":
+        """What executions (of `position` in `row` on `day`) leave of `rows` rows."""
+        executed = cls.nothing(rows)
+        np.maximum.at(executed.position, row, position)
+        of_last = position == executed.position[row]
+        np.add.at(executed.times, row[of_last], 1)
+        np.fmax.at(executed.last_on, row[of_last], day[of_last])
+        return executed
+
+    def add(self, row: np.ndarray, position: np.ndarray, day: np.ndarray) -> None:
+        """Notes that on `day` the actions at `position`, the last one or a later one, were executed in some rows."""
+        again = self.position[row] == position
+        self.times[row] = np.where(again, self.times[row], 0) + 1
+        self.position[row] = position
+        self.last_on[row] = day
+
+    def take(self, rows: np.ndarray) -> "Executed":
+        """Some of the rows."""
+        return Executed(self.position[rows], self.times[rows], self.last_on[rows])
+
+    def and_then(self, other: "Executed") -> "Executed":
+        """What two histories of the same rows make together: the ladder never goes back (RULES 4.2)."""
+        position = np.maximum(self.position, other.position)
+        mine, its = self.position == position, other.position == position
+        return Executed(
+            position,
+            np.where(mine, self.times, 0) + np.where(its, other.times, 0),
+            np.fmax(np.where(mine, self.last_on, _NO_DAY), np.where(its, other.last_on, _NO_DAY)),
+        )
+
+
+_NO_DAY = np.datetime64("NaT", "D")
+
+
+@dataclass(frozen=True)
 class NextActions:
     """Per row: position in the ladder or COMPLETED, number of the execution from 1, datetime64[D] trigger or NaT."""
 
@@ -76,36 +126,34 @@ class NextActions:
     trigger: np.ndarray
 
 
-def executed_actions(rows: pd.DataFrame, contacts: pd.DataFrame, policy: Policy) -> pd.DataFrame:
-    """The last action executed for each row's (customer, workflow, carrying invoice).
-
-    Implements RULES 4.2 and 4.5. Former names of an action (`was`) count as the action; a contact about an action
-    that the ladder no longer has executes nothing.
-
-    Args:
-        rows: customer_key, invoice_key, workflow (position in `policy.workflows`).
-        contacts: customer_key, invoice_key, workflow and action (names), contact_on; only those that execute actions.
-        policy: the ladders.
-
-    Returns:
-        As many rows, in the same order: `position` (NOTHING_EXECUTED for none), `times` it was executed, `last_on`.
-    """
-    named = contacts.merge(_action_names(policy), on=["workflow", "action"], validate="m:1")
-    group = ["customer_key", "invoice_key", "workflow"]
-    named = named.drop(columns=["workflow", "action"]).rename(columns={"workflow_at": "workflow"})
-    by_action = named.groupby([*group, "position"])["contact_on"].agg(times="size", last_on="max").reset_index()
-    furthest = by_action.sort_values("position").drop_duplicates(group, keep="last")
-    executed = rows[group].merge(furthest, on=group, how="left", validate="1:1")
-    return executed.fillna({"position": NOTHING_EXECUTED, "times": 0}).astype({"position": "int64", "times": "int64"})[
-        ["position", "times", "last_on"]
-    ]
+def executions_of(contacts: pd.DataFrame, policy: Policy) -> pd.DataFrame:
+    """Contacts that name a present or former action of the policy: `workflow` becomes its place, `position` is new."""
+    workflow, action = (contacts[name].astype("category").cat for name in ("workflow", "action"))
+    names = _action_names(policy)
+    # One place more than there are categories: the last one, -1, is for names that no contact has.
+    places = np.full((len(workflow.categories) + 1, len(action.categories) + 1), NOTHING_EXECUTED)
+    named = (
+        workflow.categories.get_indexer(pd.Index(names["workflow"])),
+        action.categories.get_indexer(pd.Index(names["action"])),
+    )
+    places[named] = np.arange(len(names))
+    places[-1], places[:, -1] = NOTHING_EXECUTED, NOTHING_EXECUTED
+    place = places[workflow.codes.to_numpy(), action.codes.to_numpy()]
+    known = np.flatnonzero(place != NOTHING_EXECUTED)
+    return (
+        contacts.drop(columns="action")
+        .iloc[known]
+        .assign(
+            workflow=names["workflow_at"].to_numpy()[place[known]], position=names["position"].to_numpy()[place[known]]
+        )
+    )
 
 
 def next_actions(
     workflow: np.ndarray,
     anchor: np.ndarray,
-    executed: pd.DataFrame,
-    day: np.datetime64,
+    executed: Executed,
+    day: AsOf,
     ladders: Ladders,
     calendar: WorkingDays,
 ) -> NextActions:
@@ -114,47 +162,58 @@ def next_actions(
     Args:
         workflow: position in `policy.workflows`, or NO_WORKFLOW.
         anchor: datetime64[D]; NaT where nothing carries.
-        executed: as from `executed_actions`.
-        day: the as-of date.
+        executed: what was executed before.
+        day: the as-of date, one for all rows or one for each.
         ladders: the policy's ladders.
         calendar: the working days of each row.
     """
     carried = (workflow != NO_WORKFLOW) & ~np.isnat(anchor)
     at = np.where(carried, workflow, 0)
     length = np.where(carried, _of_workflow(ladders.length, at), 0)
-    last, times = executed["position"].to_numpy(), executed["times"].to_numpy()
+    day = np.broadcast_to(np.asarray(day, dtype="datetime64[D]"), anchor.shape)
 
     expired = np.where(day >= anchor, _of_workflow(ladders.before_anchor, at), 0)
-    first_left = np.maximum(last + 1, expired)
-    reached = _latest_reached(np.where(carried, workflow, NO_WORKFLOW), anchor, day, ladders, calendar)
-    position = np.where(_of_workflow(ladders.contextual, at), np.maximum(first_left, reached), first_left)
+    position = np.maximum(executed.position + 1, expired)
+    contextual = np.flatnonzero(carried & _of_workflow(ladders.contextual, at))
+    reached = _latest_reached(
+        workflow[contextual], anchor[contextual], day[contextual], ladders, calendar.take(contextual)
+    )
+    position[contextual] = np.maximum(position[contextual], reached)
 
-    behind = position >= length
-    every = np.where(carried, _of_workflow(ladders.every, at), 0)
-    in_force = (last == length - 1) & (last >= expired)
-    repeated = behind & (every > 0) & in_force & (times <= _of_workflow(ladders.limit, at))
-    position = np.where(repeated, length - 1, np.where(behind, COMPLETED, position))
+    behind = np.flatnonzero(position >= length)
+    repeated = behind[_is_repeated(executed.take(behind), at[behind], length[behind], expired[behind], ladders)]
+    position[behind] = COMPLETED
+    position[repeated] = length[repeated] - 1
+    occurrence = np.ones(len(position), dtype="int64")
+    occurrence[repeated] += executed.times[repeated]
 
     trigger = trigger_dates(anchor, ladders.days(workflow, position), calendar)
-    repeat_on = executed["last_on"].to_numpy().astype("datetime64[D]") + every
-    trigger = np.where(repeated, repeat_on, trigger)
-    return NextActions(
-        position=position,
-        occurrence=np.where(repeated, times + 1, 1),
-        trigger=np.where(position == COMPLETED, np.datetime64("NaT"), trigger),
+    trigger[repeated] = executed.last_on[repeated] + ladders.every[at[repeated]]
+    trigger[position == COMPLETED] = _NO_DAY
+    return NextActions(position, occurrence, trigger)
+
+
+def _is_repeated(
+    executed: Executed, workflow: np.ndarray, length: np.ndarray, expired: np.ndarray, ladders: Ladders
+) -> np.ndarray:
+    """Whether the last action, executed and unexpired, comes up again (RULES 4.6)."""
+    return (
+        (length > 0)
+        & (_of_workflow(ladders.every, workflow) > 0)
+        & (executed.position == length - 1)
+        & (executed.position >= expired)
+        & (executed.times <= _of_workflow(ladders.limit, workflow))
     )
 
 
 def _latest_reached(
-    workflow: np.ndarray, anchor: np.ndarray, day: np.datetime64, ladders: Ladders, calendar: WorkingDays
+    workflow: np.ndarray, anchor: np.ndarray, day: np.ndarray, ladders: Ladders, calendar: WorkingDays
 ) -> np.ndarray:
     """Position of the latest action whose trigger has come, else NOTHING_EXECUTED; ladders ascend."""
     latest = np.full(len(workflow), NOTHING_EXECUTED, dtype="int64")
-    for position in range(ladders.length.max(initial=0)):
-        at = np.full(len(workflow), position)
-        there = ladders.names(workflow, at) != None  # noqa: E711 (element by element)
-        trigger = trigger_dates(anchor, ladders.days(workflow, at), calendar)
-        latest[there & (trigger <= day)] = position
+    for position in range(ladders.length[workflow].max(initial=0)):
+        trigger = trigger_dates(anchor, ladders.days(workflow, np.full(len(workflow), position)), calendar)
+        latest[(position < ladders.length[workflow]) & (trigger <= day)] = position
     return latest
 
 

@@ -64,9 +64,10 @@ def reminder_events(
     `klaviyo.invoices_listed` of them; totals are over all.
 
     Args:
-        decisions: the `remind` rows of `dunning.decisions`, one per customer.
-        listed: unpaid, unpaused invoices in chaseable currencies of those customers, as `dunning.open_invoices`
-            with `pay_url`; the carrying ones among them.
+        decisions: the `remind` rows of `dunning.decisions`.
+        listed: unpaid, unpaused invoices in chaseable currencies, as `dunning.open_invoices` with `pay_url`, the
+            carrying ones among them. A reminder about one invoice lists that one, any other those of its customer
+            at the customer level (RULES 2.4).
         customers: customer_key, name, language and the usable identifiers (email, phone, external_id).
         policy: names, metric, cap, language.
         as_of: the day of the reminder.
@@ -76,7 +77,7 @@ def reminder_events(
         JSON texts, indexed like `decisions`.
     """
     decisions = decisions.reset_index()
-    people = decisions[["customer_key"]].merge(customers, on="customer_key", how="left", validate="1:1")
+    people = decisions[["customer_key"]].merge(customers, on="customer_key", how="left", validate="m:1")
     language = display.languages(people["language"], policy.organisation.language)
     listed = _in_order(listed, decisions)
     carrying = listed[listed["carries"]].reset_index(drop=True)
@@ -106,12 +107,23 @@ def reminder_events(
 
 def _in_order(listed: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     """Listed invoices by reminder (`row`) and due date, with `carries` and `carrying_currency` flags."""
-    row = pd.Index(decisions["customer_key"]).get_indexer(pd.Index(listed["customer_key"]))
-    listed = listed.assign(row=row).sort_values(["row", "due_on", "invoice_id"], ignore_index=True)
+    listed = listed.assign(row=_reminder_of(listed, decisions))
+    listed = listed[listed["row"] >= 0].sort_values(["row", "due_on", "invoice_id"], ignore_index=True)
     row = listed["row"].to_numpy()
     carries = listed["invoice_key"].to_numpy() == decisions["invoice_key"].to_numpy(dtype="int64")[row]
     codes = listed["currency"].cat.codes.to_numpy()
     return listed.assign(carries=carries, carrying_currency=codes == codes[carries][row])
+
+
+def _reminder_of(listed: pd.DataFrame, decisions: pd.DataFrame) -> np.ndarray:
+    """The place of the reminder that lists each invoice, or -1."""
+    place = np.full(len(listed), -1)
+    for level, key in (("customer", "customer_key"), ("invoice", "invoice_key")):
+        reminders = np.flatnonzero(decisions["level"] == level)
+        at = pd.Index(decisions[key].to_numpy(dtype="int64")[reminders]).get_indexer(pd.Index(listed[key]))
+        rows = (listed["level"] == level).to_numpy() & (at >= 0)
+        place[rows] = reminders[at[rows]]
+    return place
 
 
 def _days_since(days: "pd.Series[pd.Timestamp]", as_of: date) -> np.ndarray:
