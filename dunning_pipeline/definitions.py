@@ -5,12 +5,11 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from dunning_pipeline.assets.decisions import DECISIONS_DERIVATION
+from dunning_pipeline.assets.decisions import DERIVATIONS
 from dunning_pipeline.assets.derived import derived_asset
-from dunning_pipeline.assets.receivables import CARRYING_INVOICES_DERIVATION, OPEN_INVOICES_DERIVATION
 from dunning_pipeline.assets.reminders import build_reminders_asset, sent_history_spec
 from dunning_pipeline.assets.source import build_source_assets
-from dunning_pipeline.jobs import daily_job, send_job
+from dunning_pipeline.jobs import daily_job, replay_job, send_job
 from dunning_pipeline.partitions import daily_partitions
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.schedules import daily_schedule
@@ -33,8 +32,7 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
     policy = settings.policy_or_none
     partitions = daily_partitions(policy)
     sources = build_source_assets(policy)
-    derivations = (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION, DECISIONS_DERIVATION)
-    derived = [derived_asset(derivation, partitions) for derivation in derivations]
+    derived = [derived_asset(derivation, partitions) for derivation in DERIVATIONS]
     upstream = {asset.key for asset in (*sources, *derived) if isinstance(asset, dg.AssetsDefinition)}
     return dg.Definitions(
         assets=[
@@ -43,7 +41,7 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
             build_reminders_asset(partitions, upstream),
             sent_history_spec(),
         ],
-        jobs=[daily_job(), send_job],
+        jobs=[daily_job(), send_job, replay_job],
         schedules=[daily_schedule(policy)],
         sensors=[send_reminders_sensor],
         resources={

@@ -1,19 +1,25 @@
-"""Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch that it left."""
+"""Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch it left, `replay` tries policies out."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pandas as pd
 from dagster import ResourceParam
 
-from dunning_pipeline.assets.metadata import preview
+from dunning_pipeline.assets.metadata import Metadata, preview
 from dunning_pipeline.assets.reminders import publish
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.outbox import Outbox
+from dunning_pipeline.partitions import Days
+from dunning_pipeline.replay import Judgement, Summary, judge
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.rules.decisions import STREAM
-from dunning_pipeline.runs import BATCH_TAG, DAILY_JOB, SEND_JOB
+from dunning_pipeline.runs import BATCH_TAG, DAILY_JOB, REPLAY_JOB, SEND_JOB
 from dunning_pipeline.sending import Report, send_batch
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import SENT_HISTORY
@@ -102,6 +108,83 @@ def summary(report: Report) -> str:
 def send_job() -> None:
     """One op: sending is an act, not a table."""
     send_op()
+
+
+class ReplayConfig(dg.Config):
+    """Which days to replay, as 2026-11-22, and what: files are found from where Dagster runs.
+
+    `policy`: a policy file; the one in force by default. `against`: a policy file, or the id of an earlier replay.
+    """
+
+    start: str
+    end: str
+    policy: str | None = None
+    against: str | None = None
+
+
+@dg.op(name="replay_policy", description="Replays a policy over past days into dunning.replay_reminders.")
+def replay_op(
+    context: dg.OpExecutionContext,
+    config: ReplayConfig,
+    warehouse: ResourceParam[Warehouse],
+    settings: ResourceParam[Settings],
+) -> dg.Output[None]:
+    """Replays, and tells the figures as metadata of the run's only output."""
+    warehouse.longest_hold()
+    policy = Path(config.policy) if config.policy else None
+    try:
+        days = Days(_day(config.start), _day(config.end))
+        judged = judge(settings, warehouse, days, policy, config.against, context.run.run_id)
+    except DunningError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    held = warehouse.longest_hold()
+    publish(context, warehouse)
+    return dg.Output(None, metadata={**replay_figures(judged), "longest_lock_seconds": held})
+
+
+def replay_figures(judged: Judgement) -> Metadata:
+    """A replay in figures, and how another one beside it differs."""
+    figures = _figures(judged.summary)
+    if judged.other:
+        figures |= {f"other_{name}": value for name, value in _figures(judged.other).items()}
+    if judged.differences:
+        figures |= asdict(judged.differences)
+    return figures
+
+
+def _figures(replay: Summary) -> dict[str, Any]:
+    by_action = pd.DataFrame(replay.by_action.items(), columns=["action", "reminders"])
+    by_customer = pd.DataFrame(replay.by_customer.items(), columns=["reminders", "customers"])
+    by_day = pd.DataFrame(replay.by_day.items(), columns=["day", "reminders"])
+    by_action["action"] = [": ".join(names) for names in replay.by_action]
+    return {
+        "replay_id": replay.replay_id,
+        "policy_hash": replay.policy_hash,
+        "reminders": replay.reminders,
+        "customers_reached": replay.reached,
+        "chaseable_customers": replay.chaseable_customers,
+        "never_reached": replay.never_reached,
+        "by_day": preview(by_day, len(by_day)),
+        "by_action": preview(by_action, len(by_action)),
+        "by_customer": preview(by_customer, len(by_customer)),
+    }
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise DunningError(f"'{text}' is no date of the form 2026-11-22") from None
+
+
+@dg.job(
+    name=REPLAY_JOB,
+    description="What a policy would have sent over past days; contacts nobody.",
+    tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING)},
+)
+def replay_job() -> None:
+    """One op: what it makes is thrown away or kept by its id, and belongs to no day."""
+    replay_op()
 
 
 def send_run_config(batch_id: str) -> dict[str, object]:

@@ -8,6 +8,7 @@ from dunning_pipeline.policy import Policy
 
 DAILY_JOB = "daily_dunning"
 SEND_JOB = "send_reminders"
+REPLAY_JOB = "replay"
 
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
