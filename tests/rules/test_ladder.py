@@ -1,12 +1,26 @@
-"""Which action comes next (RULES 4.2, 4.3, 4.5)."""
+"""Which action comes next (RULES 4.1 to 4.6): both logics, anchors, repetitions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from frames import EVERY_DAY, book, day, decision, invoice, payment, reason, rules_of, sent
-from reference import Action, Contact, Decision, Rules, Workflow
+from frames import (
+    EVERY_DAY,
+    WEEKDAYS_ONLY,
+    book,
+    day,
+    decision,
+    each_day,
+    invoice,
+    open_rows,
+    payment,
+    reason,
+    rules_of,
+    run,
+    sent,
+)
+from reference import Action, Contact, Decision, Ledger, Rules, Workflow, reminder_id
 
 THREE_STEPS = rules_of(1, 8, 15)
 
@@ -75,9 +89,10 @@ def test_an_action_executed_on_the_day_itself_counts_only_if_recorded_by_hand():
 
 def test_actions_before_the_anchor_expire_on_the_anchor_itself():
     rules = rules_of(-5, -3, 4)
-    assert [next_step(rules, as_of=n).action for n in (-9, -1, 0, 1)] == ["step_1", "step_1", "step_3", "step_3"]
-    assert reason(book(invoice()), rules_of(-3), day(0)) == "workflow_completed"
-    assert reason(book(invoice()), rules_of(-3), day(-1)) == "remind"
+    found = [row.action for row in each_day(book(invoice()), rules, -9, -1, 0, 1)]
+    assert found == ["step_1", "step_1", "step_3", "step_3"]
+    last_day, anchor = each_day(book(invoice()), rules_of(-3), -1, 0)
+    assert (last_day.reason, anchor.reason) == ("remind", "workflow_completed")
 
 
 def test_actions_on_or_after_the_anchor_never_expire():
@@ -116,3 +131,190 @@ def test_each_workflow_has_its_own_ladder_behind_the_others():
 
 
 LADDERS = {"short": (1, 2), "long": (-4, -2, 5, 9)}
+
+
+def flow(rules: Rules, **columns: object) -> Rules:
+    """The rules with other columns of their only workflow."""
+    (workflow,) = rules.workflows
+    return replace(rules, workflows=(replace(workflow, **columns),))
+
+
+def contextual(*action_days: int, **columns: object) -> Rules:
+    return flow(rules_of(*action_days, **columns), logic="contextual")
+
+
+def repeating(*action_days: int, every: int, limit: int | None = None, **columns: object) -> Rules:
+    return flow(rules_of(*action_days, **columns), repeat_last=(every, limit))
+
+
+def days_sent(ledger: Ledger, rules: Rules, first: int, last: int) -> list[int]:
+    return [on for on, _, _ in sent(ledger, rules, first, last)]
+
+
+def test_example_4_contextual_paying_a_younger_invoice_changes_nothing():
+    rules = contextual(-2, 3, 8, 14, 20, 30)
+    ledger = book(invoice("A", 0), invoice("B", 7), invoice("C", 12), contacts=[contact("step_5", 20)])
+    late = {row.invoice_id: row.days_overdue for row in open_rows(run(ledger, rules, day(24)))}
+    assert late == {"A": 24, "B": 17, "C": 12}
+    ledger.payments = [payment("B", 10_000, 24)]
+    row = decision(ledger, rules, day(24))
+    assert (row.carrying_invoice_id, row.action, row.action_position) == ("A", "step_6", 6)
+    assert sent(ledger, rules, 24, 40) == [(30, "A", "step_6")]
+
+
+def test_contextual_logic_enters_18_days_overdue_at_the_action_for_18_days():
+    assert sent(book(invoice()), contextual(2, 8, 18, 19, 40), 18, 50) == [
+        (18, "A", "step_3"),
+        (23, "A", "step_4"),
+        (40, "A", "step_5"),
+    ]
+
+
+def test_contextual_logic_takes_the_latest_action_reached_from_its_trigger_on():
+    rows = each_day(book(invoice()), contextual(1, 8, 15), 0, 1, 7, 8, 9, 14, 15, 99)
+    assert [(row.action, row.reason) for row in rows] == [
+        ("step_1", "waiting_for_trigger"),
+        ("step_1", "remind"),
+        ("step_1", "remind"),
+        ("step_2", "remind"),
+        ("step_2", "remind"),
+        ("step_2", "remind"),
+        ("step_3", "remind"),
+        ("step_3", "remind"),
+    ]
+
+
+def test_contextual_logic_goes_on_after_the_last_executed_action_only():
+    rules = contextual(1, 8, 15)
+    rows = each_day(book(invoice(), contacts=[contact("step_1", 2)]), rules, 3, 8, 15)
+    assert [row.action for row in rows] == ["step_2", "step_2", "step_3"]
+    ahead = next_step(rules, contact("step_2", 3), as_of=8)
+    assert (ahead.action, ahead.reason) == ("step_3", "waiting_for_trigger")
+    assert next_step(rules, contact("step_3", 3), as_of=8).reason == "workflow_completed"
+
+
+def test_contextual_logic_drops_what_the_delay_outlasts():
+    assert sent(book(invoice()), contextual(1, 3, 5), 0, 30) == [(1, "A", "step_1"), (6, "A", "step_3")]
+
+
+def test_actions_before_the_anchor_expire_on_the_anchor_under_contextual_logic_too():
+    rows = each_day(book(invoice()), contextual(-5, -2, 4), -6, -3, -2, -1, 0)
+    assert [(row.action, row.reason) for row in rows] == [
+        ("step_1", "waiting_for_trigger"),
+        ("step_1", "remind"),
+        ("step_2", "remind"),
+        ("step_2", "remind"),
+        ("step_3", "waiting_for_trigger"),
+    ]
+    assert reason(book(invoice()), contextual(-5, -2), day(0)) == "workflow_completed"
+
+
+def test_contextual_logic_counts_a_moved_action_as_reached_from_the_day_it_moved_to():
+    # Due on Monday: Saturday's action is moved back to Friday, and Thursday's expires with it.
+    rows = each_day(book(invoice(due=1)), contextual(-4, -2, working_days=WEEKDAYS_ONLY), -3, -2)
+    assert [row.action for row in rows] == ["step_1", "step_2"]
+
+
+def test_an_issue_date_anchor_counts_from_the_issue_date():
+    rules = flow(rules_of(-2, 3, 40), anchor="issue_date")
+    ledger = book(invoice(recorded_on=day(-40)))
+    assert [(row.action, row.trigger_on, row.reason) for row in each_day(ledger, rules, -31, -30, -28, -27)] == [
+        ("step_1", day(-32), "remind"),
+        ("step_2", day(-27), "waiting_for_trigger"),
+        ("step_2", day(-27), "waiting_for_trigger"),
+        ("step_2", day(-27), "remind"),
+    ]
+    assert sent(ledger, rules, -30, 30) == [(-27, "A", "step_2"), (10, "A", "step_3")]
+
+
+def test_the_carrying_invoice_is_the_oldest_due_whatever_the_anchor():
+    ledger = book(invoice("A", 0, issued_on=day(-2)), invoice("B", 1, issued_on=day(-60)))
+    row = decision(ledger, flow(rules_of(10), anchor="issue_date"))
+    assert (row.carrying_invoice_id, row.trigger_on) == ("A", day(8))
+
+
+def test_the_last_action_is_repeated_every_so_many_days_after_its_last_execution():
+    rules = repeating(1, 8, every=7)
+    assert sent(book(invoice()), rules, 0, 30) == [
+        (1, "A", "step_1"),
+        (8, "A", "step_2"),
+        (15, "A", "step_2"),
+        (22, "A", "step_2"),
+        (29, "A", "step_2"),
+    ]
+    assert days_sent(book(invoice(), contacts=[contact("step_2", 10)]), rules, 11, 20) == [17]
+
+
+def test_a_repetition_has_its_own_number_and_id():
+    ledger = book(invoice(), contacts=[contact("step_1", 1), contact("step_1", 8)])
+    rows = each_day(ledger, repeating(1, every=7), 14, 15)
+    assert [(row.reason, row.occurrence, row.action_position, row.trigger_on) for row in rows] == [
+        ("waiting_for_trigger", 3, 1, day(15)),
+        ("remind", 3, 1, day(15)),
+    ]
+    assert rows[1].reminder_id == reminder_id("c1", "standard", "A", "step_1", repetition=3)
+    ledger.contacts.append(contact("step_1", 15, reminder_id=rows[1].reminder_id))
+    again, later = each_day(ledger, repeating(1, every=7), 15, 16)
+    assert (again, later.occurrence) == (rows[1], 4)
+
+
+def test_a_delay_longer_than_the_repetition_decides():
+    rules = repeating(1, every=3, delay=5)
+    assert days_sent(book(invoice()), rules, 0, 12) == [1, 6, 11]
+    row = next_step(rules, contact("step_1", 1), as_of=4)
+    assert (row.reason, row.trigger_on, row.next_due_on) == ("minimum_contact_delay", day(4), day(6))
+
+
+def test_a_late_repetition_moves_the_following_ones():
+    # Monday the 11th, Sunday the 17th: Monday the 18th, Sunday the 24th: Monday the 25th.
+    weekdays = repeating(1, every=6, delay=0, working_days=WEEKDAYS_ONLY)
+    assert days_sent(book(invoice()), weekdays, 0, 20) == [1, 8, 15]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, [1, 8]), (2, [1, 8, 15]), (None, [1, 8, 15, 22])])
+def test_a_limit_counts_the_repetitions_after_the_first(limit, expected):
+    assert days_sent(book(invoice()), repeating(1, every=7, limit=limit), 0, 24) == expected
+
+
+def test_a_ladder_is_completed_once_the_limit_is_reached():
+    rules = repeating(1, every=7, limit=1)
+    assert next_step(rules, contact("step_1", 1), as_of=8).reason == "remind"
+    row = next_step(rules, contact("step_1", 1), contact("step_1", 8))
+    assert (row.reason, row.action, row.occurrence) == ("workflow_completed", None, None)
+
+
+def test_what_counts_as_an_execution_of_the_last_action():
+    rules = flow(repeating(1, every=7, limit=3), actions=(Action("first", 1), Action("second", 2, ("old",))))
+    contacts = [
+        contact("second", 2),
+        contact("old", 3),
+        contact("second", 4, kind="recorded", reminder_id=None),
+        contact("second", 5, kind="unknown"),
+        contact("second", 5, carrying_invoice_id="B"),
+        contact("second", 5, workflow="other"),
+    ]
+    row = next_step(rules, *contacts, as_of=6)
+    assert (row.action, row.occurrence, row.trigger_on, row.last_contact_on) == ("second", 4, day(11), day(5))
+
+
+def test_an_unknown_repetition_is_decided_again_under_the_same_id():
+    row = next_step(repeating(1, every=7), contact("step_1", 1), contact("step_1", 8, kind="unknown"), as_of=13)
+    assert (row.reason, row.occurrence, row.trigger_on) == ("remind", 2, day(8))
+    assert row.reminder_id == reminder_id("c1", "standard", "A", "step_1", repetition=2)
+
+
+def test_a_last_action_before_the_anchor_is_repeated_up_to_the_anchor_only():
+    rules = repeating(-9, every=3, delay=0)
+    assert days_sent(book(invoice()), rules, -12, 5) == [-9, -6, -3]
+    assert reason(book(invoice()), rules, day(0)) == "workflow_completed"
+
+
+def test_contextual_logic_repeats_the_last_action_too():
+    rules = flow(contextual(1, 8), repeat_last=(10, 1))
+    assert sent(book(invoice()), rules, 20, 60) == [(20, "A", "step_2"), (30, "A", "step_2")]
+
+
+def test_a_changed_anchor_or_logic_never_goes_back():
+    done = contact("step_3", 1)
+    for rules in (contextual(1, 8, 15, 22), flow(rules_of(1, 8, 15, 22), anchor="issue_date")):
+        assert next_step(rules, done, as_of=6).action == "step_4"

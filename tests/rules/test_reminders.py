@@ -17,7 +17,20 @@ import pytest
 import reference
 from babel.dates import format_date
 from babel.numbers import format_currency
-from frames import MONDAY, Derived, book, day, derive, frames_of, invoice, payment, policy_of, rules_of
+from frames import (
+    MONDAY,
+    Derived,
+    assigned,
+    book,
+    both_levels,
+    day,
+    derive,
+    frames_of,
+    invoice,
+    payment,
+    policy_of,
+    rules_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -28,7 +41,7 @@ from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.klaviyo import BULK_HEAD, BULK_TAIL, MEDIA_TYPE, REVISION
 from dunning_pipeline.resources.warehouse import declared_rows
 from dunning_pipeline.rules.decisions import usable_identifiers
-from dunning_pipeline.rules.receivables import chaseable_invoices
+from dunning_pipeline.rules.owed import chaseable_invoices
 from dunning_pipeline.rules.reminders import NAMESPACE, reminder_events, reminder_ids
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount
 from dunning_pipeline.sandbox.klaviyo_account import ApiRequest
@@ -247,6 +260,32 @@ def test_all_unpaid_unpaused_invoices_are_listed_oldest_first():
     }
     assert items[2]["due_on"] == items[2]["issued_on"] == day(-2).isoformat()
     assert properties(zoe_s())["invoices_omitted"] == 0
+
+
+def test_a_reminder_about_one_invoice_lists_that_one_and_the_customer_s_lists_the_others():
+    ledger = book(
+        invoice("A", -9, customer_id="c2"),
+        invoice("B", 0, 2_000, customer_id="c2"),
+        invoice("C", 5, 300, customer_id="c2"),
+        customers=[PLAIN],
+        assignments=[assigned("B", customer_id="c2")],
+    )
+    found = [properties(body) for body in events(ledger, both_levels(1))]
+    listed = {item["workflow"]: [row["number"] for row in item["invoices"]] for item in found}
+    assert listed == {"standard": ["A", "C"], "alone": ["B"]}
+    together, alone = found
+    assert together.items() >= spread(outstanding=amount(10_300, language="en"), due=amount(300, language="en")).items()
+    assert (together["outstanding_count"], together["carrying_invoice_number"]) == (2, "A")
+    assert alone.items() >= spread(outstanding=amount(2_000, language="en"), due=amount(0, language="en")).items()
+    assert (alone["outstanding_count"], alone["overdue_count"], alone["carrying_invoice_number"]) == (1, 1, "B")
+
+
+def test_a_broken_promise_about_a_listed_invoice_is_told():
+    broken = Promise("s", "c2", day(-5), day(-1), "B")
+    later = Promise("t", "c2", day(0), day(1), "B", pauses=False)
+    ledger = book(invoice("A", customer_id="c2"), invoice("B", 3, customer_id="c2"), customers=[PLAIN])
+    bodies_of = [events(replace(ledger, promises=promises)) for promises in ([], [broken], [broken, later])]
+    assert [properties(body)["broken_promise"] for (body,) in bodies_of] == [False, True, False]
 
 
 @pytest.mark.parametrize("listed", [1, 2, 4, 5, 6])

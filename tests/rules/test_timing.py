@@ -9,28 +9,34 @@ import numpy as np
 import pandas as pd
 import pytest
 from frames import (
+    CUSTOMER,
     DUE,
     EVERY_DAY,
     WEEKDAYS_ONLY,
     book,
     day,
     decision,
+    decisions,
+    each_day,
     invoice,
     policy_of,
     rules_of,
+    run,
     sent,
     simulate,
+    with_holidays,
 )
 from reference import Contact, Decision, Rules
 
-from dunning_pipeline.rules.timing import WEEK, WorkingDays, earliest_contact, latest_of, trigger_dates
+from dunning_pipeline.rules.timing import WEEK, Calendars, WorkingDays, earliest_contact, latest_of, trigger_dates
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri")
 
 
 def week(days: tuple[str, ...], holidays: tuple[date, ...] = ()) -> WorkingDays:
     """The same working days for the only row."""
-    return WorkingDays([np.busdaycalendar([day in days for day in WEEK], list(holidays))], np.zeros(1, dtype="int64"))
+    calendar = np.busdaycalendar([day in days for day in WEEK], list(holidays))
+    return WorkingDays(Calendars([calendar]), np.zeros(1, dtype="int64"))
 
 
 MONDAY_TO_FRIDAY = week(WEEKDAYS)
@@ -76,7 +82,7 @@ def test_example_9_a_recorded_call_pushes_the_same_action():
 
 
 def test_an_action_is_reached_on_its_trigger_date():
-    found = [decision(book(invoice()), rules_of(8), day(n)) for n in (7, 8, 9)]
+    found = each_day(book(invoice()), rules_of(8), 7, 8, 9)
     assert [row.reason for row in found] == ["waiting_for_trigger", "remind", "remind"]
     assert [row.next_due_on for row in found] == [day(8), day(8), day(9)]
 
@@ -85,8 +91,8 @@ def test_an_action_is_reached_on_its_trigger_date():
 def test_exactly_the_minimum_delay_after_the_last_contact_is_allowed(delay):
     allowed = max(delay, 1)
     rules = rules_of(0, delay=delay)
-    reasons = [after_contact(last_contact(1), 1 + after, rules).reason for after in (allowed - 1, allowed, allowed + 1)]
-    assert reasons == ["minimum_contact_delay", "remind", "remind"]
+    rows = each_day(book(invoice(), contacts=[last_contact(1)]), rules, allowed, 1 + allowed, 2 + allowed)
+    assert [row.reason for row in rows] == ["minimum_contact_delay", "remind", "remind"]
 
 
 def test_a_delayed_action_tells_the_day_on_which_it_is_allowed():
@@ -113,7 +119,7 @@ def test_contacts_of_other_customers_do_not_count():
 
 def test_a_contact_recorded_by_hand_counts_from_the_day_it_was_recorded():
     late = last_contact(0, kind="recorded", recorded_on=day(2))
-    found = [after_contact(late, n) for n in (1, 2)]
+    found = each_day(book(invoice(), contacts=[late]), rules_of(1), 1, 2)
     assert [(row.reason, row.last_contact_on) for row in found] == [
         ("remind", None),
         ("minimum_contact_delay", day(0)),
@@ -140,7 +146,7 @@ def test_an_unknown_reminder_of_the_day_is_decided_again_under_its_id():
 
 def test_nothing_is_sent_on_a_day_off():
     weekdays = rules_of(0, working_days=WEEKDAYS_ONLY)
-    found = [decision(book(invoice()), weekdays, day(n)) for n in (-1, 0, 1, 6)]
+    found = each_day(book(invoice()), weekdays, -1, 0, 1, 6)
     assert [row.reason for row in found] == ["waiting_for_trigger", "non_working_day", "remind", "non_working_day"]
     assert [row.next_due_on for row in found] == [day(1), day(1), day(1), day(8)]
 
@@ -238,3 +244,58 @@ def test_working_days_are_those_of_the_policy():
     weekdays = working_days(WEEKDAYS_ONLY)
     assert [weekdays.includes(day(n))[0] for n in range(7)] == [False, True, True, True, True, True, False]
     assert all(working_days(EVERY_DAY).includes(day(n))[0] for n in range(7))
+
+
+ALL_SAINTS = date(2021, 11, 1)
+"""All Saints, a Monday: a holiday in France, in Bavaria, but neither in Berlin nor in Japan."""
+
+
+def next_due(rules: Rules, as_of: date = ALL_SAINTS, country: str | None = None) -> date | None:
+    """When a reminder of `as_of` goes."""
+    owed = invoice(issued_on=as_of - timedelta(days=30), due_on=as_of)
+    return decision(book(owed, customers=[replace(CUSTOMER, country=country)]), rules, as_of).next_due_on
+
+
+@pytest.mark.parametrize(
+    ("country", "subdivision", "moved"),
+    [(None, None, False), ("FR", None, True), ("JP", None, False), ("DE", None, False), ("DE", "BY", True)],
+)
+def test_holidays_of_the_organisation_s_country_and_subdivision_move_what_is_due(country, subdivision, moved):
+    rules = with_holidays(rules_of(0, working_days=WEEKDAYS_ONLY), country, subdivision)
+    assert next_due(rules) == (date(2021, 11, 2) if moved else ALL_SAINTS)
+
+
+@pytest.mark.parametrize(
+    ("country", "moved"), [("FR", True), ("JP", False), (None, True), ("", True), ("ZZ", True), ("Atlantis", True)]
+)
+def test_holidays_of_the_customer_s_country_count_where_they_are_known(country, moved):
+    rules = with_holidays(rules_of(0, working_days=WEEKDAYS_ONLY), "DE", "BY", by_customer_country=True)
+    assert next_due(rules, country=country) == (date(2021, 11, 2) if moved else ALL_SAINTS)
+
+
+def test_without_the_switch_the_customer_s_country_does_not_matter():
+    rules = with_holidays(rules_of(0, working_days=WEEKDAYS_ONLY), "DE", "BY")
+    assert next_due(rules, country="JP") == date(2021, 11, 2)
+
+
+def test_each_customer_has_its_own_days_off():
+    rules = with_holidays(rules_of(0, working_days=WEEKDAYS_ONLY), None, by_customer_country=True)
+    countries = {"c1": "FR", "c2": "JP", "c3": "DE"}
+    customers = [replace(CUSTOMER, customer_id=name, country=country) for name, country in countries.items()]
+    owed = [invoice(name, customer_id=name) for name in countries]
+    rows = decisions(run(book(*owed, customers=customers), rules, ALL_SAINTS))
+    assert {row.customer_id: row.reason for row in rows} == {"c1": "non_working_day", "c2": "remind", "c3": "remind"}
+
+
+def test_a_holiday_moves_an_action_before_the_anchor_back():
+    # Due on Tuesday, Monday is off: the reminder of the day before leaves on Friday.
+    rules = with_holidays(rules_of(-1, working_days=WEEKDAYS_ONLY), "FR")
+    owed = invoice(issued_on=date(2021, 10, 1), due_on=date(2021, 11, 2))
+    assert decision(book(owed), rules, date(2021, 10, 28)).trigger_on == date(2021, 10, 29)
+
+
+def test_a_missed_run_sends_once_at_the_next_one():
+    rules = rules_of(1, 2, 3, delay=0)
+    (row,) = decisions(run(book(invoice()), rules, day(9)))
+    assert (row.action, row.decision, row.next_due_on) == ("step_1", "remind", day(9))
+    assert sent(book(invoice()), rules, 9, 12) == [(9, "A", "step_1"), (10, "A", "step_2"), (11, "A", "step_3")]
