@@ -1,0 +1,136 @@
+"""Scratch warehouses: what was stored, whole or of one customer, in a file that is thrown away.
+
+Days are derived on them by the derivations of the daily job, and nothing that is stored changes. The lock on the real
+warehouse is held for the copying only.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+
+from dunning_pipeline import tables
+from dunning_pipeline.assets.decisions import DECISIONS_DERIVATION
+from dunning_pipeline.assets.derived import Derivation, derive_and_replace
+from dunning_pipeline.assets.receivables import CARRYING_INVOICES_DERIVATION, OPEN_INVOICES_DERIVATION
+from dunning_pipeline.partitions import Days
+from dunning_pipeline.policy import Policy
+from dunning_pipeline.recording import known_customer
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.settings import Settings
+from dunning_pipeline.sql import literal
+from dunning_pipeline.tables import (
+    ASSIGNMENTS,
+    BATCH_DECISIONS,
+    BATCHES,
+    CONTACTS,
+    CUSTOMER_KEYS,
+    CUSTOMERS,
+    INVOICE_KEYS,
+    INVOICES,
+    PAUSES,
+    PAYMENTS,
+    POLICIES,
+    PROMISES,
+    REMINDERS,
+    RETRIES,
+    SENT_HISTORY,
+    Table,
+)
+
+RUN_ID = "scratch"
+"""Stands for the run where derived rows name theirs."""
+
+WHAT_IS_OWED = (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION)
+DECISIONS = (DECISIONS_DERIVATION,)
+EVERYTHING = (*WHAT_IS_OWED, *DECISIONS)
+
+
+def derive(scratch: Warehouse, policy: Policy, days: Days, derivations: Iterable[Derivation] = EVERYTHING) -> None:
+    """Derives some days into the scratch warehouse, as the daily job does: what was owed, what carried, decisions."""
+    for derivation in derivations:
+        derive_and_replace(derivation, scratch, policy, days, RUN_ID)
+
+
+@contextmanager
+def scratch_copy(settings: Settings) -> Iterator[Warehouse]:
+    """A warehouse with the same content, gone at the end."""
+    warehouse = Warehouse(settings.warehouse_path)
+    with _scratch_file(settings) as copy:
+        with warehouse.transaction() as connection:
+            connection.execute("checkpoint")
+            shutil.copyfile(warehouse.path, copy)
+        with _kept_open(copy) as scratch:
+            yield scratch
+
+
+@contextmanager
+def scratch_of_customer(settings: Settings, customer_id: str) -> Iterator[Warehouse]:
+    """A warehouse with everything that can matter to one customer, gone at the end.
+
+    Where rows of others refer to the customer's, or the customer's to theirs, those are in it too, so that the
+    customer's days are derived as they are from the whole. What is derived of the others means nothing.
+
+    Raises:
+        DunningError: nobody has this id; the sentence names similar ones.
+    """
+    with _scratch_file(settings) as copy:
+        with Warehouse(settings.warehouse_path).transaction() as connection:
+            _copy_customer(connection, copy, known_customer(connection, customer_id))
+        with _kept_open(copy) as scratch:
+            yield scratch
+
+
+@contextmanager
+def _scratch_file(settings: Settings) -> Iterator[Path]:
+    """A path in a folder that only this user can read. What a killed process leaves goes with other stale staging."""
+    staging = settings.home / "staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="scratch-", dir=staging) as folder:
+        yield Path(folder) / settings.warehouse_path.name
+
+
+@contextmanager
+def _kept_open(copy: Path) -> Iterator[Warehouse]:
+    """Saves every transaction opening and closing the file, which takes longer than what they do."""
+    with duckdb.connect(copy):
+        yield Warehouse(copy)
+
+
+_OWN = "customer_key = $customer_key"
+_ABOUT = f"({_OWN} or invoice_key in (select invoice_key from own_invoices))"
+_REMINDED = "(customer_id = $customer_id or carrying_invoice_id in (select invoice_id from own_invoices))"
+_REFERRING = (PAYMENTS, PAUSES, PROMISES, ASSIGNMENTS, CONTACTS)
+_REFERRED_TO = " union all ".join(f"select customer_key, invoice_key from scratch.{t.qualified}" for t in _REFERRING)
+
+_OF_CUSTOMER: dict[Table, str] = {
+    CUSTOMERS: _OWN,
+    **dict.fromkeys(_REFERRING, _ABOUT),
+    PAUSES: f"{_ABOUT} or scope = 'organisation'",
+    **dict.fromkeys((REMINDERS, SENT_HISTORY), _REMINDED),
+    **dict.fromkeys((tables.DECISIONS, BATCH_DECISIONS), _OWN),
+    **dict.fromkeys((BATCHES, POLICIES, RETRIES), "true"),
+    # These look at what the scratch warehouse has got from the tables above.
+    INVOICES: f"{_OWN} or invoice_key in (select invoice_key from ({_REFERRED_TO}))",
+    INVOICE_KEYS: f"""invoice_key in (
+        select invoice_key from ({_REFERRED_TO}) union all select invoice_key from scratch.source.invoices
+    ) or invoice_id in (select carrying_invoice_id from scratch.dunning.sent_history)""",
+    CUSTOMER_KEYS: f"""{_OWN} or customer_key in (
+        select customer_key from ({_REFERRED_TO}) union all select customer_key from scratch.source.invoices
+    ) or customer_id in (select customer_id from scratch.dunning.sent_history)""",
+}
+"""Which rows of a table can matter to a customer; of tables that are not named none."""
+
+
+def _copy_customer(connection: duckdb.DuckDBPyConnection, copy: Path, customer: dict[str, object]) -> None:
+    key = {"customer_key": customer["customer_key"]}
+    own = f"select invoice_id, invoice_key from {INVOICES.qualified} where {_OWN}"
+    connection.execute(f"create temp table own_invoices as {own}", key)
+    connection.execute(f"attach {literal(copy)} as scratch")
+    connection.execute("create schema scratch.source; create schema scratch.dunning")
+    for table, rows in _OF_CUSTOMER.items():
+        named = {name: value for name, value in customer.items() if f"${name}" in rows}
+        connection.execute(f"create table scratch.{table.qualified} as from {table.qualified} where {rows}", named)
