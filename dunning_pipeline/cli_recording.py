@@ -36,6 +36,9 @@ def date_option(meaning: str, *names: str) -> typer.models.OptionInfo:
 Customer = Annotated[str, typer.Argument(metavar="CUSTOMER", help="Id of the customer.")]
 OneOfThree = Annotated[str | None, typer.Argument(metavar="CUSTOMER", help="Id of the customer.")]
 PausedInvoice = Annotated[str | None, typer.Option("--invoice", metavar="ID", help="One invoice only.")]
+AssignedInvoice = Annotated[
+    str | None, typer.Option("--invoice", metavar="ID", help="This invoice only, which gets a workflow of its own.")
+]
 Everybody = Annotated[bool, typer.Option("--organisation", help="Everybody.")]
 
 
@@ -77,26 +80,35 @@ def assign(
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="A workflow of the policy.")],
     first: Annotated[date | None, date_option("First day; today by default.", "--from")] = None,
     until: Annotated[date | None, date_option("Day on which the assignment ends; never by default.")] = None,
+    invoice: AssignedInvoice = None,
 ) -> None:
-    """Put a customer under a workflow, whatever the policy says otherwise."""
+    """Put a customer, or one of its invoices, under a workflow, whatever the policy says otherwise."""
     recorder = _recorder()
     first = first or recorder.today
-    assignment_id = recorder.assign(customer, workflow, first, until)
+    assignment_id = recorder.assign(customer, workflow, first, until, invoice)
     end = f" up to the day before {until}" if until else " on"
-    _say(f"customer {customer} is under {workflow} from {first}{end}", assignment_id, recorder, first)
+    who = f"invoice {invoice}" if invoice else f"customer {customer}"
+    _say(f"{who} is under {workflow} from {first}{end}", assignment_id, recorder, first)
 
 
 @app.command()
 def unassign(
-    customer: Customer, first: Annotated[date | None, date_option("First day; today by default.", "--from")] = None
+    customer: Customer,
+    first: Annotated[date | None, date_option("First day; today by default.", "--from")] = None,
+    invoice: AssignedInvoice = None,
 ) -> None:
-    """Take a customer out of every workflow: nothing is sent until another assignment."""
-    from dunning_pipeline.recording import UNASSIGNED  # noqa: PLC0415
+    """Take a customer out of every workflow: nothing is sent until another assignment. An invoice goes back to it."""
+    from dunning_pipeline.policy import UNASSIGNED  # noqa: PLC0415
 
     recorder = _recorder()
     first = first or recorder.today
-    assignment_id = recorder.assign(customer, UNASSIGNED, first)
-    _say(f"customer {customer} is under no workflow from {first} on", assignment_id, recorder, first)
+    assignment_id = recorder.assign(customer, UNASSIGNED, first, invoice_id=invoice)
+    under = (
+        f"invoice {invoice} is under its customer's workflow"
+        if invoice
+        else f"customer {customer} is under no workflow"
+    )
+    _say(f"{under} from {first} on", assignment_id, recorder, first)
 
 
 @app.command()
@@ -141,6 +153,16 @@ def contact(
     contact_id = recorder.contact(customer, day, invoice_id=invoice, workflow=workflow, action=action, channel=channel)
     done = f", which executes {action} of {workflow} for invoice {invoice}" if action else ""
     _say(f"customer {customer} was contacted on {day} ({channel}){done}", contact_id, recorder, recorder.today)
+
+
+@app.command()
+def retry(
+    reminder: Annotated[str, typer.Argument(metavar="REMINDER", help="Id of the rejected reminder.")],
+) -> None:
+    """Let a reminder that Klaviyo rejected be decided again, although neither address nor policy changed."""
+    recorder = _recorder()
+    customer = recorder.retry(reminder, load_settings().clock())
+    _say(f"the rejection no longer holds customer {customer}", reminder, recorder, recorder.today)
 
 
 def _target(customer: str | None, invoice: str | None, organisation: bool) -> "Target":

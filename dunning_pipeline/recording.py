@@ -1,4 +1,4 @@
-"""Rows that people record by hand: pauses, promises, assignments and contacts, with `source = manual`.
+"""What people record by hand: pauses, promises, assignments and contacts (`source = manual`), and retries.
 
 History here is append-only (RULES 9.5): ending a pause or withdrawing a promise appends a row with the same id, and the
 readers in sql/ take the earliest end. Nothing is printed, and what a row does to a decision is up to the rules.
@@ -6,7 +6,7 @@ readers in sql/ take the earliest end. Nothing is printed, and what a row does t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from difflib import get_close_matches
 from typing import Literal
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dunning_pipeline import sql
 from dunning_pipeline.errors import DunningError
-from dunning_pipeline.policy import Action, Policy, Workflow
+from dunning_pipeline.policy import UNASSIGNED, Action, Level, Policy, Workflow
 from dunning_pipeline.resources.warehouse import Warehouse, append, fetch
 from dunning_pipeline.rules.holds import active_pauses
 from dunning_pipeline.tables import (
@@ -27,11 +27,9 @@ from dunning_pipeline.tables import (
     MANUAL,
     PAUSES,
     PROMISES,
+    RETRIES,
     Table,
 )
-
-UNASSIGNED = "unassigned"
-"""The workflow of an assignment that takes a customer out of every workflow (RULES 3.1)."""
 
 SHOWN_IDS = 3
 
@@ -93,20 +91,31 @@ class Recorder:
             self._append_version(connection, PAUSES, ended, "paused_until")
             return Resumed(ended, left)
 
-    def assign(self, customer_id: str, workflow: str, assigned_from: date, assigned_until: date | None = None) -> str:
-        """Assigns a customer to a workflow of the policy, or to `unassigned` (RULES 3.1); returns the row's id.
+    def assign(
+        self,
+        customer_id: str,
+        workflow: str,
+        assigned_from: date,
+        assigned_until: date | None = None,
+        invoice_id: str | None = None,
+    ) -> str:
+        """Assigns a customer, or one invoice, to a workflow of the policy or to `unassigned` (RULES 2.4, 3.1).
+
+        Returns:
+            The id of the row.
 
         Raises:
-            DunningError: also when an assignment in force begins later and would win.
+            DunningError: also when the workflow is carried by the other of customer and invoice, or when an
+                assignment in force begins later and would win.
         """
         self._refuse_empty(assigned_from, assigned_until)
         if workflow != UNASSIGNED:
-            self._workflow(workflow)
+            self._refuse_other_level(self._workflow(workflow), "invoice" if invoice_id else "customer")
         columns = {"workflow": workflow, "assigned_from": assigned_from, "assigned_until": assigned_until}
         with self.warehouse.transaction() as connection:
-            customer = _customer(connection, customer_id)
-            self._refuse_overruled(connection, customer_id, assigned_from)
-            return self._append(connection, ASSIGNMENTS, {**customer, **columns})
+            who = _customer_with_invoice(connection, customer_id, invoice_id)
+            self._refuse_overruled(connection, customer_id, invoice_id, assigned_from)
+            return self._append(connection, ASSIGNMENTS, {**who, **columns})
 
     def promise(self, customer_id: str, pay_by: date, invoice_id: str | None = None, *, pauses: bool = True) -> str:
         """Records a promise, made today, to pay an invoice or everything up to `pay_by` (RULES 6.2)."""
@@ -162,6 +171,29 @@ class Recorder:
             who = _customer_with_invoice(connection, customer_id, invoice_id)
             return self._append(connection, CONTACTS, {**who, **columns})
 
+    def retry(self, reminder_id: str, now: datetime) -> str:
+        """Lets a reminder that Klaviyo rejected be decided again (RULES 6.5); returns its customer's id.
+
+        Raises:
+            DunningError: the reminder is unknown, or no rejection of it stands.
+        """
+        with self.warehouse.transaction() as connection:
+            outcomes = (
+                "select outcome, customer_id from dunning.sent_history where reminder_id = $id order by attempted_at"
+            )
+            history = fetch(connection, outcomes, {"id": reminder_id})
+            if history.empty:
+                raise DunningError(
+                    f"there is no reminder '{reminder_id}' in the sent history; `select reminder_id, customer_id, "
+                    "error_detail from dunning.sent_history where outcome = 'rejected'` lists the rejected ones"
+                )
+            if reminder_id not in set(fetch(connection, sql.load("rejections"))["reminder_id"]):
+                latest = history["outcome"].iloc[-1]
+                raise DunningError(f"reminder {reminder_id} is not held by a rejection; its latest outcome is {latest}")
+            row = pa.Table.from_pylist([{"reminder_id": reminder_id, "retried_at": now}], schema=RETRIES.arrow_schema)
+            append(connection, RETRIES, row)
+            return str(history["customer_id"].iloc[-1])
+
     def _append(self, connection: duckdb.DuckDBPyConnection, table: Table, row: Row) -> str:
         """Appends a row known from today on. Ids ascend: of several assignments the highest id wins (RULES 3.1)."""
         count = f"select count(*) as n from {table.qualified} where source = $source"
@@ -212,20 +244,31 @@ class Recorder:
         if end <= self.today:
             raise DunningError(f"the end {end} has come already; allowed: later than today ({self.today})")
 
-    def _refuse_overruled(self, connection: duckdb.DuckDBPyConnection, customer_id: str, assigned_from: date) -> None:
+    def _refuse_other_level(self, workflow: Workflow, level: Level) -> None:
+        if workflow.carried_by != level:
+            fitting = [one for one in self.policy.workflows if one.carried_by == level]
+            raise DunningError(
+                f"workflow {workflow.name} is carried by {workflow.carried_by}, so no {level} can be assigned to it; "
+                f"allowed: {_listed(fitting)}"
+            )
+
+    def _refuse_overruled(
+        self, connection: duckdb.DuckDBPyConnection, customer_id: str, invoice_id: str | None, assigned_from: date
+    ) -> None:
         """Refuses an assignment that one in force, which begins later, would keep from ever counting (RULES 3.1)."""
         later = connection.execute(
             f"select assignment_id, workflow, assigned_from from {ASSIGNMENTS.qualified}"
-            " where customer_id = $id and invoice_id is null and recorded_on <= $today and assigned_from > $first"
+            " where customer_id = $id and invoice_id is not distinct from $invoice"
+            " and recorded_on <= $today and assigned_from > $first"
             " and assigned_from <= $today and (assigned_until is null or assigned_until > $today)"
             " order by assigned_from desc limit 1",
-            {"id": customer_id, "today": self.today, "first": assigned_from},
+            {"id": customer_id, "invoice": invoice_id, "today": self.today, "first": assigned_from},
         ).fetchone()
         if later:
             assignment_id, workflow, begins = later
             raise DunningError(
-                f"assignment {assignment_id} of customer {customer_id} to {workflow} begins on {begins}, so it wins "
-                f"over one from {assigned_from}; allowed: from {begins} or later"
+                f"assignment {assignment_id} of {_named_for(customer_id, invoice_id)} to {workflow} begins on "
+                f"{begins}, so it wins over one from {assigned_from}; allowed: from {begins} or later"
             )
 
     def _workflow(self, name: str) -> Workflow:
@@ -246,14 +289,19 @@ def _listed(named: Sequence[Workflow] | Sequence[Action]) -> str:
     return ", ".join(one.name for one in named) or "none"
 
 
+def _named_for(customer_id: str, invoice_id: str | None) -> str:
+    return f"invoice {invoice_id}" if invoice_id else f"customer {customer_id}"
+
+
 def _named(connection: duckdb.DuckDBPyConnection, target: Target) -> dict[str, object]:
     """The id and key columns of what a pause is about."""
     if target.id is None:
         return {}
-    return _customer(connection, target.id) if target.scope == "customer" else _invoice(connection, target.id)
+    return known_customer(connection, target.id) if target.scope == "customer" else _invoice(connection, target.id)
 
 
-def _customer(connection: duckdb.DuckDBPyConnection, customer_id: str) -> dict[str, object]:
+def known_customer(connection: duckdb.DuckDBPyConnection, customer_id: str) -> dict[str, object]:
+    """Id and key of a customer. Raises DunningError, with ids that are like it, where nobody has the id."""
     query = f"select customer_id, customer_key from {CUSTOMER_KEYS.qualified} where customer_id = $id"
     return _only(connection, query, CUSTOMER_KEYS, customer_id)
 
@@ -266,7 +314,7 @@ def _invoice(connection: duckdb.DuckDBPyConnection, invoice_id: str) -> dict[str
 def _customer_with_invoice(
     connection: duckdb.DuckDBPyConnection, customer_id: str, invoice_id: str | None
 ) -> dict[str, object]:
-    customer = _customer(connection, customer_id)
+    customer = known_customer(connection, customer_id)
     if invoice_id is None:
         return customer
     invoice = _invoice(connection, invoice_id)

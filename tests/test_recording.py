@@ -11,9 +11,8 @@ import dagster as dg
 import pytest
 from support import MovingClock, Pipeline, settings_at
 
-from dunning_pipeline.assets.decisions import DECISIONS_DERIVATION
+from dunning_pipeline.assets.decisions import DERIVATIONS
 from dunning_pipeline.assets.derived import derive_and_replace
-from dunning_pipeline.assets.receivables import CARRYING_INVOICES_DERIVATION, OPEN_INVOICES_DERIVATION
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.recording import Recorder, Target
@@ -83,7 +82,7 @@ class Desk:
 
     def decided(self, day: date, columns: str = "reason") -> object:
         """The reason (or other columns) of C1's decision of a day, made anew; `remind` where there is none."""
-        for derivation in (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION, DECISIONS_DERIVATION):
+        for derivation in DERIVATIONS:
             derive_and_replace(
                 derivation, self.pipeline.warehouse, self.pipeline.settings.policy, Days(day, day), "test"
             )
