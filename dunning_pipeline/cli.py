@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dunning_pipeline.cli_recording import Customer, date_option
 from dunning_pipeline.cli_recording import app as recording
-from dunning_pipeline.cli_recording import date_option
 from dunning_pipeline.errors import DunningError, SendingRefused
 from dunning_pipeline.policy import MissingVariable, PolicyError
 from dunning_pipeline.settings import load_settings
@@ -111,6 +112,50 @@ def preview(
     with err.status(f"deciding {day}"):
         decided = decide(settings, day)
     print_preview(decided, limit, out)
+
+
+@app.command()
+def explain(
+    customer: Customer,
+    as_of: Annotated[date | None, date_option("The day to explain, e.g. 2026-11-22; today by default.")] = None,
+) -> None:
+    """Tell why a customer is reminded on a day, or not, with the rule and the figures behind each step.
+
+    From what is stored: pulls, sends and changes nothing.
+    """
+    from dunning_pipeline.explain import explain as tell  # noqa: PLC0415
+    from dunning_pipeline.terminal import print_explanation  # noqa: PLC0415
+
+    settings = load_settings()
+    day = as_of or settings.today()
+    with err.status(f"explaining {day}"):
+        told = tell(settings, customer, day)
+    print_explanation(told, out)
+
+
+@app.command()
+def replay(
+    first: Annotated[date, date_option("First day to replay, e.g. 2026-11-22.", "--from")],
+    last: Annotated[date, date_option("Last day to replay.", "--to")],
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The policy to replay; the one in force by default.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="FILE|ID", help="Policy file, or earlier replay, to compare it with.")
+    ] = None,
+) -> None:
+    """Show what a policy would have sent over past days, its own reminders counting as contacts. Contacts nobody."""
+    from dunning_pipeline.partitions import Days  # noqa: PLC0415
+    from dunning_pipeline.replay import judge  # noqa: PLC0415
+    from dunning_pipeline.resources.warehouse import Warehouse  # noqa: PLC0415
+    from dunning_pipeline.terminal import print_judgement  # noqa: PLC0415
+
+    settings = load_settings()
+    if first > last:
+        raise typer.BadParameter(f"the first day ({first}) is after the last one ({last})", param_hint="--from")
+    with err.status(f"replaying {first} to {last}"):
+        judged = judge(settings, Warehouse(settings.warehouse_path), Days(first, last), policy, against)
+    print_judgement(judged, out)
 
 
 app.add_typer(recording)

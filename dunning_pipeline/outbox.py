@@ -64,7 +64,8 @@ class Outbox:
 
         Args:
             batch: the batch; `batch_id` is the Dagster run.
-            reminders: reminder_id, customer_id, carrying_invoice_id, order_id, workflow, action, occurrence, body.
+            reminders: reminder_id, customer_id, level, carrying_invoice_id, order_id, workflow, action, occurrence,
+                body.
             decisions: the rows of `dunning.decisions` that the batch was made from.
             policy: the policy that decided.
             now: the instant of freezing.
@@ -88,7 +89,7 @@ class Outbox:
                 )
             for table, arrow in rows:
                 append(connection, table, arrow)
-            _store_policy(connection, policy, now)
+            store_policy(connection, policy, now)
 
     def newest_live(self) -> Batch | None:
         """The newest live batch: the only one that may be sent (RULES 9.1)."""
@@ -114,12 +115,13 @@ class Outbox:
         return self.warehouse.fetch(sql.load("to_send"), {"batch_id": batch_id})
 
     def begin_attempts(
-        self, batch_id: str, reminders: pd.DataFrame, at: datetime, contact_on: date
+        self, batch_id: str, reminders: pd.DataFrame, at: datetime, contact_on: date, most_about_invoices: int
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Writes `attempting` for each reminder, before the request that carries it leaves.
 
-        In the same transaction the batch is looked at once more, and a customer to whom another reminder of the
-        day went, or may have gone, meanwhile is dropped: at most one a day (RULES 5.4).
+        In the same transaction the batch is looked at once more, and a reminder is dropped if another one of the
+        day went, or may have gone, to its customer (at the invoice level: about its invoice) meanwhile, or if
+        `most_about_invoices` to the customer have (RULES 5.4).
 
         Returns:
             The reminders that may leave, and those that were dropped.
@@ -134,7 +136,7 @@ class Outbox:
                 raise SendingRefused(f"batch {batch_id} was superseded by {by}, which is newer")
             connection.execute("update dunning.batches set state = 'sending' where batch_id = ?", [batch_id])
             today = fetch(connection, sql.load("reminded_today"), {"stream": self.stream, "day": contact_on})
-            second = _reminded_otherwise(reminders, today)
+            second = _reminded_otherwise(reminders, today, most_about_invoices)
             going = reminders[~second]
             dropped = Result("dropped", error_detail="another reminder of today was accepted, or may have been")
             for rows, result in ((going, Result("attempting")), (reminders[second], dropped)):
@@ -158,11 +160,25 @@ class Outbox:
             )
 
 
-def _reminded_otherwise(reminders: pd.DataFrame, today: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether the customer was reminded today by another reminder, and not by this one."""
-    others = reminders[["customer_id", "reminder_id"]].merge(today, on="customer_id", suffixes=("", "_of_today"))
-    others = others[others["reminder_id"] != others["reminder_id_of_today"]]
-    return reminders["reminder_id"].isin(others["reminder_id"])
+def _reminded_otherwise(reminders: pd.DataFrame, today: pd.DataFrame, most_about_invoices: int) -> "pd.Series[bool]":
+    """Whether reminders of today that are not this one leave no room for it."""
+    about_customer, about_invoice = reminders["level"] == "customer", reminders["level"] == "invoice"
+    to_customers = today[today["level"] == "customer"]
+    same_customer = _another(reminders, to_customers, "customer_id")
+    same_invoice = _another(reminders, today, "carrying_invoice_id")
+    about_invoices = today.loc[today["level"] == "invoice"].drop_duplicates("reminder_id")
+    known = reminders["reminder_id"].isin(about_invoices["reminder_id"])
+    used = about_invoices.groupby("customer_id").size().reindex(reminders["customer_id"], fill_value=0).to_numpy()
+    place = reminders[about_invoice & ~known].groupby("customer_id").cumcount().reindex(reminders.index, fill_value=0)
+    full = ~known & (used + place >= most_about_invoices)
+    return (about_customer & same_customer) | (about_invoice & (same_invoice | full))
+
+
+def _another(reminders: pd.DataFrame, today: pd.DataFrame, key: str) -> "pd.Series[bool]":
+    """Whether a reminder of today has the same key and is another one."""
+    pairs = reminders[[key, "reminder_id"]].merge(today[[key, "reminder_id"]], on=key, suffixes=("", "_of_today"))
+    pairs = pairs[pairs["reminder_id"] != pairs["reminder_id_of_today"]]
+    return reminders["reminder_id"].isin(pairs["reminder_id"])
 
 
 def _history(reminders: pd.DataFrame, result: Result, at: datetime, contact_on: date) -> pa.Table:
@@ -187,7 +203,8 @@ def _batch_row(batch: Batch, policy: Policy, now: datetime) -> pd.DataFrame:
     )
 
 
-def _store_policy(connection: duckdb.DuckDBPyConnection, policy: Policy, now: datetime) -> None:
+def store_policy(connection: duckdb.DuckDBPyConnection, policy: Policy, now: datetime) -> None:
+    """Keeps the text of a policy under its hash, inside an open transaction."""
     known = fetch(connection, "select 1 from dunning.policies where policy_hash = $hash", {"hash": policy.hash})
     if known.empty:
         row = pd.DataFrame({"policy_hash": [policy.hash], "text": [policy.text], "first_used_at": [now]})

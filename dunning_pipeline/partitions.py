@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from dagster import AssetExecutionContext, DailyPartitionsDefinition
 
 from dunning_pipeline.policy import Policy
+from dunning_pipeline.rules.standing import Window
 
 FALLBACK_FIRST_DAY = "2020-01-01"
 
@@ -32,6 +33,17 @@ class Days:
         """The days of the run's partition time window."""
         window = context.partition_time_window
         return cls(window.start.date(), window.end.date() - timedelta(days=1))
+
+    @property
+    def window(self) -> Window:
+        """The same days as the rules want them."""
+        return Window.of(self.first, self.last)
+
+    def chunks(self, size: int) -> "Iterator[Days]":
+        """Windows of at most `size` days that make up this one, in order."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield Days(self.first + timedelta(days=start), self.first + timedelta(days=stop - 1))
 
     def __iter__(self) -> Iterator[date]:
         return (self.first + timedelta(days=n) for n in range((self.last - self.first).days + 1))

@@ -1,19 +1,25 @@
 """`dunning check`: what is wrong with policy, sources and key before a run finds out. Changes nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from pydantic import SecretStr
 
+from dunning_pipeline import doubts
+from dunning_pipeline.assets.customers import COLUMNS, columns_for_rules, missing_column
 from dunning_pipeline.errors import DunningError
-from dunning_pipeline.policy import Policy, PolicyError, unused_settings
+from dunning_pipeline.partitions import Days
+from dunning_pipeline.policy import FileSource, Mapping, Policy, PolicyError, SqlSource, unused_settings
 from dunning_pipeline.resources.klaviyo import Klaviyo, KlaviyoError
+from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES
 from dunning_pipeline.resources.readers import pulled_sources, reader_of
-from dunning_pipeline.resources.staging import raw_columns_problem
+from dunning_pipeline.resources.staging import custom_columns, raw_columns_problem
 from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.rules.smart_rules import customer_column_names
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import MANUAL, SOURCE_TABLES
+from dunning_pipeline.tables import CUSTOMERS, MANUAL, SOURCE_TABLES
 
 FORBIDDEN = 403
 LOCK_TIMEOUT_SECONDS = 5.0
@@ -28,6 +34,19 @@ class Finding:
     sentence: str
 
 
+@dataclass(frozen=True)
+class _Look:
+    """The columns that a table of a source yields, and what is wrong with them or keeps them from being seen."""
+
+    mapping: Mapping
+    found: Sequence[str]
+    problem: str | None
+
+
+_Looks = dict[tuple[str, str], _Look]
+"""By source and table."""
+
+
 def check(settings: Settings) -> Iterator[Finding]:
     """Looks at everything and stops at nothing."""
     if isinstance(settings.loaded, PolicyError):
@@ -37,29 +56,37 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield Finding("fine", f"policy {settings.policy_file}: {len(policy.workflows)} workflows")
     yield from (Finding("note", sentence) for sentence in unused_settings(policy))
     yield from _check_home(settings)
-    yield from _check_sources(settings, policy)
-    yield from _check_leftovers(settings, policy)
+    looks = _look_at_sources(settings, policy)
+    yield from _check_sources(looks)
+    yield from _check_warehouse(settings, policy, looks)
     yield from _check_klaviyo(settings, policy)
 
 
-def _check_sources(settings: Settings, policy: Policy) -> Iterator[Finding]:
-    fed = set()
-    for name, source in pulled_sources(policy).items():
-        for table_name, mapping in source.tables.items():
-            if table_name not in _TABLES:
-                continue
-            fed.add(str(table_name))
-            try:
-                found = reader_of(name, source, settings).columns(mapping)
-            except DunningError as error:
-                yield Finding("wrong", str(error))
-                continue
-            problem = raw_columns_problem(name, _TABLES[table_name], mapping, found)
-            yield (
-                Finding("wrong", problem)
-                if problem
-                else Finding("fine", f"{name}.{table_name}: reachable, columns {', '.join(found)}")
-            )
+def _look_at_sources(settings: Settings, policy: Policy) -> _Looks:
+    return {
+        (name, table_name): _look(name, source, table_name, mapping, settings)
+        for name, source in pulled_sources(policy).items()
+        for table_name, mapping in source.tables.items()
+        if table_name in _TABLES
+    }
+
+
+def _look(name: str, source: SqlSource | FileSource, table_name: str, mapping: Mapping, settings: Settings) -> _Look:
+    try:
+        found = reader_of(name, source, settings).columns(mapping)
+    except DunningError as error:
+        return _Look(mapping, (), str(error))
+    return _Look(mapping, found, raw_columns_problem(name, _TABLES[table_name], mapping, found))
+
+
+def _check_sources(looks: _Looks) -> Iterator[Finding]:
+    for (name, table_name), look in looks.items():
+        yield (
+            Finding("wrong", look.problem)
+            if look.problem
+            else Finding("fine", f"{name}.{table_name}: reachable, columns {', '.join(look.found)}")
+        )
+    fed = {table_name for _, table_name in looks}
     for needed in ("customers", "invoices"):
         if needed not in fed:
             yield Finding("wrong", f"no source of the policy feeds the table {needed}")
@@ -75,20 +102,56 @@ def _check_home(settings: Settings) -> Iterator[Finding]:
         yield Finding("wrong", f"DUNNING_HOME {settings.home} cannot be written: {nearest} is not a writable folder")
 
 
-def _check_leftovers(settings: Settings, policy: Policy) -> Iterator[Finding]:
-    """Invoices of sources that the policy no longer names: they stay in the warehouse, but are not chased."""
+def _check_warehouse(settings: Settings, policy: Policy, looks: _Looks) -> Iterator[Finding]:
+    """What policy and warehouse have to say about each other; the rules' columns also where nothing was pulled yet."""
     if not settings.warehouse_path.exists():
+        yield from _check_rules(policy, looks, [])
         return
-    query = "select source, count(*) as invoices from source.invoices group by source order by source"
+    read = Warehouse(settings.warehouse_path, lock_timeout=LOCK_TIMEOUT_SECONDS).look
     try:
-        rows = Warehouse(settings.warehouse_path, lock_timeout=LOCK_TIMEOUT_SECONDS).look(query)
+        yield from _check_rules(policy, looks, read(COLUMNS, {})["column_name"].tolist())
+        yield from _check_leftovers(policy, read)
+        yield from (Finding("note", doubt.sentence) for doubt in _doubts(read, policy, settings.today()))
     except DunningError as error:
         yield Finding("wrong", str(error))
+
+
+def _check_rules(policy: Policy, looks: _Looks, stored: Sequence[str]) -> Iterator[Finding]:
+    """Columns that smart rules name and customers do not have, neither at their sources nor `stored` (RULES 3.2)."""
+    seen = [
+        custom_columns(name, CUSTOMERS, look.mapping, look.found)
+        for (name, table_name), look in looks.items()
+        if table_name == CUSTOMERS.name and not look.problem
+    ]
+    if not seen and not stored:
         return
+    names = [*CUSTOMERS.column_names, *stored, *(name for custom in seen for name in custom)]
+    known = columns_for_rules(list(dict.fromkeys(names)))
+    for name in customer_column_names(policy):
+        if name not in known:
+            yield Finding("wrong", missing_column(policy, name, known))
+
+
+def _check_leftovers(policy: Policy, read: doubts.Read) -> Iterator[Finding]:
+    """Invoices of sources that the policy no longer names: they stay in the warehouse, but are not chased."""
+    rows = read("select source, count(*) as invoices from source.invoices group by source order by source", {})
     for source, count in rows.to_numpy():
         if source not in policy.sources and source != MANUAL:
             sentence = f"{count} invoices of the source {source}, which the policy no longer names, are not chased"
             yield Finding("note", sentence)
+
+
+def _doubts(read: doubts.Read, policy: Policy, today: date) -> Iterator[doubts.Doubt]:
+    """What was taken over and perhaps not meant so; amounts as of the newest day that was decided."""
+    yield from doubts.about_rejected_rows(read)
+    for table in CHECKED_AGAINST_INVOICES:
+        yield from doubts.about_invoices(read, table)
+    yield from doubts.about_workflows(read, policy, today)
+    yield from doubts.about_overlaps(read, today)
+    for newest in read("select max(as_of) as day from dunning.open_invoices", {})["day"].dropna():
+        day = Days(newest.date(), newest.date())
+        yield from doubts.about_ties(read, policy, day)
+        yield from doubts.about_figures(read, policy, day)
 
 
 def _check_klaviyo(settings: Settings, policy: Policy) -> Iterator[Finding]:

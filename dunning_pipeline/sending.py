@@ -152,7 +152,8 @@ class _Sender:
         Outcomes are dated like their attempts: the answer may come after midnight.
         """
         left = self._now()
-        chunk, second = self.outbox.begin_attempts(self.report.batch.batch_id, chunk, *left)
+        most = self.settings.policy.max_invoice_reminders_per_customer_and_day
+        chunk, second = self.outbox.begin_attempts(self.report.batch.batch_id, chunk, *left, most)
         self.report.results.update(dict.fromkeys(second["reminder_id"], "dropped"))
         if chunk.empty:
             return []

@@ -253,10 +253,10 @@ def test_check_lists_every_problem_of_the_policy(dunning: Command, tmp_path: Pat
 
 
 def test_check_tells_which_settings_do_nothing_yet(dunning: Command, tmp_path: Path) -> None:
-    change_policy(tmp_path, "sending:", "contact_cap: {days: 1}\nsending:")
+    change_policy(tmp_path, "max_rejected: 0", "max_rejected: 0, max_source_age: {invoices: 36h}")
     code, out, _ = dunning("check")
     assert code == 0
-    assert "contact_cap" in out
+    assert "quality.max_source_age" in out
 
 
 def test_check_proves_the_key(dunning: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,11 +303,11 @@ def test_nothing_is_sent_while_the_policy_asks_for_decisions_that_are_not_made_y
     dunning: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_policy(tmp_path, "live: false", "live: true")
-    change_policy(tmp_path, "sending:", "contact_cap: {days: 1}\nsending:")
+    change_policy(tmp_path, "max_rejected: 0", "max_rejected: 0, max_source_age: {invoices: 36h}")
     monkeypatch.setenv("KLAVIYO_API_KEY", DEFAULT_KEY)
     code, _, err = dunning("run", "--send")
     assert code == 1
-    assert "the policy sets contact_cap, which has no effect yet" in err
+    assert "the policy sets quality.max_source_age, which has no effect yet" in err
 
 
 def test_invoices_of_a_source_that_left_the_policy_are_no_longer_chased(dunning: Command, tmp_path: Path) -> None:

@@ -25,12 +25,15 @@ dunning/open_invoices -> dunning/decisions
 dunning/open_invoices -> dunning/reminders
 dunning/reminders -> dunning/sent_history
 source/assignments -> dunning/decisions
+source/assignments -> dunning/open_invoices
 source/contacts -> dunning/decisions
 source/customers -> dunning/decisions
+source/customers -> dunning/open_invoices
 source/customers -> dunning/reminders
 source/invoices -> dunning/open_invoices
 source/invoices -> dunning/reminders
 source/invoices -> source/payments
+source/invoices -> source/promises
 source/pauses -> dunning/open_invoices
 source/payments -> dunning/open_invoices
 source/promises -> dunning/open_invoices
@@ -90,7 +93,11 @@ def test_the_assets_have_the_names_that_users_rely_on(defs: dg.Definitions) -> N
 
 def test_the_jobs_the_schedule_and_the_sensor_have_their_names(defs: dg.Definitions) -> None:
     repository = defs.get_repository_def()
-    assert {name for name in repository.job_names if not name.startswith("__")} == {"daily_dunning", "send_reminders"}
+    assert {name for name in repository.job_names if not name.startswith("__")} == {
+        "daily_dunning",
+        "send_reminders",
+        "replay",
+    }
     assert [schedule.name for schedule in repository.schedule_defs] == ["daily_dunning_schedule"]
     assert [sensor.name for sensor in repository.sensor_defs] == ["send_reminders_sensor"]
 
@@ -113,7 +120,7 @@ def test_every_asset_has_a_group_a_description_and_its_columns(defs: dg.Definiti
 
 def test_every_job_schedule_and_sensor_is_described(defs: dg.Definitions) -> None:
     repository = defs.get_repository_def()
-    jobs = [repository.get_job(name) for name in ("daily_dunning", "send_reminders")]
+    jobs = [repository.get_job(name) for name in ("daily_dunning", "send_reminders", "replay")]
     assert all(named.description for named in [*jobs, *repository.schedule_defs, *repository.sensor_defs])
 
 
@@ -142,15 +149,25 @@ def test_the_sent_history_cannot_be_executed(defs: dg.Definitions, instance: dg.
         )
 
 
-def test_the_checks_block(defs: dg.Definitions) -> None:
+def test_only_the_check_of_completeness_blocks(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
-    checks = {key.name: graph.get_check_spec(key).blocking for key in graph.asset_check_keys}
-    assert checks["every_owing_customer_is_decided_once"] is True
+    checks = {
+        f"{key.asset_key.to_user_string()}: {key.name}": graph.get_check_spec(key) for key in graph.asset_check_keys
+    }
+    assert {name: spec.blocking for name, spec in checks.items()} == {
+        "source/payments: invoices_are_known": False,
+        "source/promises: invoices_are_known": False,
+        "dunning/carrying_invoices: tied_currencies_have_rates": False,
+        "dunning/decisions: assignments_name_fitting_workflows": False,
+        "dunning/decisions: smart_rules_have_rates": False,
+        "dunning/decisions: every_owing_customer_is_decided_once": True,
+    }
+    assert all(spec.description and spec.description.endswith(".") for spec in checks.values())
 
 
 def test_a_wrong_policy_still_gives_definitions(wrong: Settings) -> None:
     repository = build_defs(wrong).get_repository_def()
-    assert {"daily_dunning", "send_reminders"} <= set(repository.job_names)
+    assert {"daily_dunning", "send_reminders", "replay"} <= set(repository.job_names)
     assert [schedule.name for schedule in repository.schedule_defs] == ["daily_dunning_schedule"]
     assert [sensor.name for sensor in repository.sensor_defs] == ["send_reminders_sensor"]
     graph = build_defs(wrong).resolve_asset_graph()
@@ -158,10 +175,18 @@ def test_a_wrong_policy_still_gives_definitions(wrong: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "options"), [("daily_dunning", {"partition_key": "2025-03-12"}), ("send_reminders", {})]
+    ("job", "options"),
+    [
+        ("daily_dunning", {"partition_key": "2025-03-12"}),
+        ("send_reminders", {}),
+        (
+            "replay",
+            {"run_config": {"ops": {"replay_policy": {"config": {"start": "2025-03-11", "end": "2025-03-12"}}}}},
+        ),
+    ],
 )
 def test_with_a_wrong_policy_jobs_fail_with_its_sentences(
-    wrong: Settings, instance: dg.DagsterInstance, job: str, options: dict[str, str]
+    wrong: Settings, instance: dg.DagsterInstance, job: str, options: dict[str, object]
 ) -> None:
     definition = build_defs(wrong).resolve_job_def(job)
     result = definition.execute_in_process(instance=instance, raise_on_error=False, **options)  # type: ignore[arg-type]
@@ -186,7 +211,7 @@ def test_the_module_loads_from_the_environment(settings: Settings) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == ["daily_dunning", "send_reminders"]
+    assert done.stdout.split() == ["daily_dunning", "replay", "send_reminders"]
     assert not (settings.home / "warehouse.duckdb").exists()
 
 

@@ -18,9 +18,8 @@ import typer
 from support import MovingClock, Pipeline, settings_at
 
 from dunning_pipeline import policy, tables
-from dunning_pipeline.assets.decisions import DECISIONS_DERIVATION
+from dunning_pipeline.assets.decisions import DERIVATIONS
 from dunning_pipeline.assets.derived import derive_and_replace
-from dunning_pipeline.assets.receivables import CARRYING_INVOICES_DERIVATION, OPEN_INVOICES_DERIVATION
 from dunning_pipeline.cli import app
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import parse_policy
@@ -94,7 +93,7 @@ def pull_and_derive(pipeline: Pipeline, days: Days) -> None:
     """The source assets of the daily job, then the derived tables of some days."""
     sources = [dg.AssetKey(["source", table]) for table in fed_tables(pipeline)]
     assert pipeline.daily(asset_selection=sources).success
-    for derivation in (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION, DECISIONS_DERIVATION):
+    for derivation in DERIVATIONS:
         derive_and_replace(derivation, pipeline.warehouse, pipeline.settings.policy, days, run_id="docs")
 
 
@@ -227,7 +226,7 @@ COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # typ
 
 def missing_commands() -> set[str]:
     """The commands that the README calls not there yet."""
-    (listed,) = re.findall(r"^- the commands (.*?)(?=^- )", section("README.md", "## Not there yet"), re.M | re.S)
+    (listed,) = re.findall(r"^- the commands? (.*?)(?=^- )", section("README.md", "## Not there yet"), re.M | re.S)
     return set(re.split(r",\s+|\s+and\s+", listed.strip()))
 
 

@@ -18,6 +18,8 @@ from dunning_pipeline.resources.warehouse import Warehouse
 
 TODAY = date(2025, 3, 12)
 NOON = datetime(2025, 3, 12, 12, 0, tzinfo=UTC)
+MOST = 3
+"""Reminders about single invoices that a customer gets a day."""
 POLICY_TEXT = """
 organisation: {time_zone: Europe/Paris, base_currency: EUR, first_day: 2024-01-01}
 workflows: [{name: standard, default: true, actions: [{name: first, day: 1}]}]
@@ -45,6 +47,7 @@ def reminders(ids: Sequence[str], bodies: Sequence[str] | None = None) -> pd.Dat
     frame = pd.DataFrame({"reminder_id": ids}, dtype="str")
     return frame.assign(
         customer_id="c-" + frame["reminder_id"],
+        level="customer",
         carrying_invoice_id="i-" + frame["reminder_id"],
         order_id=pd.Series(None, frame.index, dtype="str"),
         workflow="standard",
@@ -132,7 +135,7 @@ def try_to_send(
     """Attempts what is to be sent of a batch, with the outcome, or none as after a crash."""
     pending = outbox.to_send(batch_id)
     pending = pending if only is None else pending[pending["reminder_id"] == only]
-    going, _ = outbox.begin_attempts(batch_id, pending, at, at.date())
+    going, _ = outbox.begin_attempts(batch_id, pending, at, at.date(), MOST)
     if outcome:
         outbox.record_results(going, Result(outcome), at, at.date())
 
@@ -196,7 +199,7 @@ def test_a_live_batch_supersedes_older_unsent_ones_of_its_stream(outbox: Outbox)
     for n, name in enumerate(["planned", "sending", "sent", "newest"]):
         freeze(outbox, name, reminders([f"r-{n}"]), at=NOON + timedelta(minutes=n))
         if name in ("sending", "sent"):
-            outbox.begin_attempts(name, outbox.to_send(name), NOON + timedelta(minutes=n), TODAY)
+            outbox.begin_attempts(name, outbox.to_send(name), NOON + timedelta(minutes=n), TODAY, MOST)
         if name == "sent":
             outbox.finish(name)
     freeze(outbox, "trial", reminders(["r-9"]), at=NOON + timedelta(hours=1), live=False)
@@ -294,7 +297,7 @@ def test_a_batch_superseded_meanwhile_may_attempt_nothing_and_stays_superseded(o
     pending = outbox.to_send("morning")
     freeze(outbox, "noon", reminders(["r-1"]), at=NOON + timedelta(hours=1))
     with pytest.raises(SendingRefused, match="batch morning was superseded by noon, which is newer"):
-        outbox.begin_attempts("morning", pending, NOON, TODAY)
+        outbox.begin_attempts("morning", pending, NOON, TODAY, MOST)
     outbox.finish("morning")
     assert count(outbox, "dunning.sent_history") == 0
     assert states(outbox) == {"morning": "superseded", "noon": "planned"}
@@ -315,7 +318,7 @@ def test_a_customer_who_may_have_got_another_reminder_of_the_day_is_dropped(
     freeze(outbox, "morning", of_one_customer("r-1"))
     try_to_send(outbox, "morning", outcome)
     freeze(outbox, "noon", of_one_customer("r-2"), at=NOON + timedelta(hours=1))
-    going, dropped = outbox.begin_attempts("noon", outbox.to_send("noon"), NOON + timedelta(hours=1), TODAY)
+    going, dropped = outbox.begin_attempts("noon", outbox.to_send("noon"), NOON + timedelta(hours=1), TODAY, MOST)
     assert going["reminder_id"].tolist() == ([] if held else ["r-2"])
     assert dropped["reminder_id"].tolist() == (["r-2"] if held else [])
     told = outbox.warehouse.fetch("select error_detail from dunning.sent_history where outcome = 'dropped'")
@@ -327,11 +330,11 @@ def test_a_customer_who_may_have_got_another_reminder_of_the_day_is_dropped(
 def test_the_same_reminder_and_those_of_another_day_hold_nobody(outbox: Outbox) -> None:
     freeze(outbox, "morning", of_one_customer("r-1"))
     try_to_send(outbox, "morning", "unknown")
-    going, _ = outbox.begin_attempts("morning", outbox.to_send("morning"), NOON, TODAY)
+    going, _ = outbox.begin_attempts("morning", outbox.to_send("morning"), NOON, TODAY, MOST)
     assert going["reminder_id"].tolist() == ["r-1"]
     tomorrow = NOON + timedelta(days=1)
     freeze(outbox, "tomorrow", of_one_customer("r-2"), at=tomorrow, as_of=tomorrow.date())
-    going, _ = outbox.begin_attempts("tomorrow", outbox.to_send("tomorrow"), tomorrow, tomorrow.date())
+    going, _ = outbox.begin_attempts("tomorrow", outbox.to_send("tomorrow"), tomorrow, tomorrow.date(), MOST)
     assert going["reminder_id"].tolist() == ["r-2"]
 
 

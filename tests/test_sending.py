@@ -379,7 +379,7 @@ def test_a_later_batch_of_the_day_repeats_the_body_of_the_first_attempt(desk: De
 def test_a_crash_between_request_and_record_is_resolved_by_the_next_run(desk: Desk) -> None:
     batch_id = desk.freeze(["r-1", "r-2"])
     pending = desk.outbox.to_send(batch_id)
-    desk.outbox.begin_attempts(batch_id, pending.iloc[:1], desk.clock(), TODAY)
+    desk.outbox.begin_attempts(batch_id, pending.iloc[:1], desk.clock(), TODAY, 3)
     assert desk.contacts() == {"r-1": "unknown"}
     desk.clock.advance(minutes=1)
     desk.send(batch_id)

@@ -1,17 +1,30 @@
 """`dunning/decisions`: who is reminded on a day, and why everybody else who owes is not."""
 
-from dataclasses import replace
-
+import dagster as dg
+import duckdb
 import pandas as pd
 
-from dunning_pipeline import sql
-from dunning_pipeline.assets.derived import Derivation, Frames
-from dunning_pipeline.assets.metadata import counts
-from dunning_pipeline.assets.receivables import fetch_days
+from dunning_pipeline import doubts, sql
+from dunning_pipeline.assets.customers import fetch_customers
+from dunning_pipeline.assets.derived import Derivation, Frames, counted
+from dunning_pipeline.assets.metadata import Metadata, counts_table, masked
+from dunning_pipeline.assets.receivables import (
+    CARRYING_INVOICES_DERIVATION,
+    OPEN_INVOICES_DERIVATION,
+    fetch_days,
+)
 from dunning_pipeline.assets.source import asset_key
-from dunning_pipeline.checks import check_completeness, completeness_spec
+from dunning_pipeline.checks import (
+    RULES_RATED,
+    WORKFLOWS_FIT,
+    check_completeness,
+    check_doubts,
+    completeness_spec,
+    doubt_spec,
+)
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
+from dunning_pipeline.resources.contacts import fetch_contacts
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.rules.decisions import Facts, decide
 from dunning_pipeline.tables import (
@@ -24,59 +37,91 @@ from dunning_pipeline.tables import (
     OPEN_INVOICES,
 )
 
+OUTCOME = "coalesce(reason, 'remind')"
+"""SQL of `remind`, or the reason why not, of a decision."""
+
 
 def derive_decisions(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `decisions` for each day, from what was owed and the contacts before it (RULES 3 to 6)."""
-    facts = _read_facts(warehouse, days)
-    decided = [decide(_of_day(facts, pd.Timestamp(day)), policy, day) for day in days]
-    return {
-        DECISIONS.name: pd.concat(decided, ignore_index=True),
-        OPEN_INVOICES.name: facts.open_invoices,
-        BALANCES.name: facts.balances,
-    }
+    return {DECISIONS.name: decide(_read_facts(warehouse, policy, days), policy)}
 
 
-def _read_facts(warehouse: Warehouse, days: Days) -> Facts:
-    window = {"first": days.first, "last": days.last}
+def _read_facts(warehouse: Warehouse, policy: Policy, days: Days) -> Facts:
     with warehouse.transaction() as connection:
-        return Facts(
-            open_invoices=fetch_days(connection, OPEN_INVOICES, days),
-            balances=fetch_days(connection, BALANCES, days),
-            carrying=fetch_days(connection, CARRYING_INVOICES, days),
-            customers=fetch(connection, sql.load("owing_customers"), window),
-            assignments=fetch(connection, sql.load("assignments"), {"last": days.last}),
-            pauses=fetch(connection, sql.load("pauses"), {"last": days.last}),
-            contacts=fetch(connection, sql.load("contacts"), {"last": days.last}),
-            rejections=fetch(connection, sql.load("rejections")),
-        )
+        balances = fetch_days(connection, BALANCES, days)
+        carrying = fetch_days(connection, CARRYING_INVOICES, days)
+        open_invoices = fetch_days(connection, OPEN_INVOICES, days)
+        own = open_invoices.loc[open_invoices["level"] == "invoice", "invoice_key"]
+        ids = fetch_invoice_ids(connection, pd.concat([carrying["invoice_key"], own]))
+        return read_beside(connection, policy, days, open_invoices, balances, carrying, ids)
 
 
-def _of_day(facts: Facts, day: pd.Timestamp) -> Facts:
-    return replace(
-        facts,
-        open_invoices=facts.open_invoices[facts.open_invoices["as_of"] == day],
-        balances=facts.balances[facts.balances["as_of"] == day],
-        carrying=facts.carrying[facts.carrying["as_of"] == day],
+def fetch_invoice_ids(connection: duckdb.DuckDBPyConnection, keys: pd.Series) -> pd.DataFrame:
+    """The ids of some invoices, each once."""
+    connection.register("open_keys", keys.drop_duplicates().to_frame("invoice_key"))
+    return fetch(connection, "select * from source.invoice_keys semi join open_keys using (invoice_key)")
+
+
+def read_beside(
+    connection: duckdb.DuckDBPyConnection,
+    policy: Policy,
+    days: Days,
+    open_invoices: pd.DataFrame,
+    balances: pd.DataFrame,
+    carrying: pd.DataFrame,
+    invoice_ids: pd.DataFrame,
+) -> Facts:
+    """The facts of the days: what was derived, and beside it what was pulled, sent or recorded by hand."""
+    last = {"last": days.last}
+    customers = fetch_customers(connection, policy, balances["customer_key"])
+    keys = customers["customer_key"].to_numpy(), invoice_ids["invoice_key"].to_numpy()
+    return Facts(
+        open_invoices=open_invoices,
+        balances=balances,
+        carrying=carrying,
+        customers=customers,
+        invoice_ids=invoice_ids,
+        assignments=fetch(connection, sql.load("assignments"), last),
+        pauses=fetch(connection, sql.load("pauses"), last),
+        contacts=fetch_contacts(connection, policy, days.first, days.last, *keys),
+        rejections=fetch(connection, sql.load("rejections")),
+        order_events=fetch(connection, sql.load("order_events"), last),
     )
 
 
-def outcome(decisions: pd.DataFrame) -> "pd.Series[str]":
-    """`remind`, or the reason why not, of each decision."""
-    return decisions["reason"].fillna("remind").rename("outcome")
+def _describe(warehouse: Warehouse, days: Days) -> Metadata:
+    outcomes = counted(warehouse, DECISIONS, OUTCOME, days)
+    overlaps = doubts.about_overlaps(warehouse.fetch, days.last)
+    return {
+        "reminders": outcomes.get("remind", 0),
+        "by_reason": counts_table(outcomes),
+        "overlapping_assignments": masked("; ".join(doubt.sentence for doubt in overlaps)) or "none",
+    }
+
+
+def _check(warehouse: Warehouse, policy: Policy, days: Days) -> list[dg.AssetCheckResult]:
+    """Assignments are looked at as they stand on the last of the days."""
+    asset = asset_key(DECISIONS)
+    misfits = doubts.about_workflows(warehouse.fetch, policy, days.last)
+    return [
+        check_completeness(asset, warehouse, days),
+        check_doubts(asset, WORKFLOWS_FIT, misfits),
+        check_doubts(asset, RULES_RATED, doubts.about_figures(warehouse.fetch, policy, days)),
+    ]
 
 
 DECISIONS_DERIVATION = Derivation(
     tables=(DECISIONS,),
     deps=(OPEN_INVOICES, CARRYING_INVOICES, CUSTOMERS, ASSIGNMENTS, CONTACTS),
     derive=derive_decisions,
-    describe=lambda frame: {
-        "reminders": int((frame["decision"] == "remind").sum()),
-        "by_reason": counts(outcome(frame)),
-    },
-    checks=(completeness_spec(asset_key(DECISIONS)),),
-    check=lambda frames: [
-        check_completeness(
-            asset_key(DECISIONS), frames[OPEN_INVOICES.name], frames[BALANCES.name], frames[DECISIONS.name]
-        )
-    ],
+    describe=_describe,
+    checks=(
+        completeness_spec(asset_key(DECISIONS)),
+        doubt_spec(asset_key(DECISIONS), WORKFLOWS_FIT),
+        doubt_spec(asset_key(DECISIONS), RULES_RATED),
+    ),
+    check=_check,
 )
+
+DERIVATIONS = (OPEN_INVOICES_DERIVATION, CARRYING_INVOICES_DERIVATION, DECISIONS_DERIVATION)
+"""All of them, in the order in which each finds what it needs."""

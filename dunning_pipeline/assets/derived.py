@@ -7,7 +7,7 @@ import dagster as dg
 import pandas as pd
 from dagster import ResourceParam
 
-from dunning_pipeline.assets.metadata import Metadata, column_schema, preview
+from dunning_pipeline.assets.metadata import PREVIEW_ROWS, Metadata, column_schema, preview
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
@@ -25,20 +25,21 @@ Frames = Mapping[str, pd.DataFrame]
 class Derivation:
     """How `dunning/<tables[0].name>` is derived: from which assets, by which function, into which tables.
 
-    `derive` reads what it needs from the warehouse in short transactions and returns the rows of all `tables` for
-    all days of the window. It decides nothing itself: that is the rules' part.
+    `derive` reads what it needs from the warehouse in short transactions and returns the rows of all `tables`, by key,
+    for all days of the window. It decides nothing itself: that is the rules' part. `describe` and `check` look at what
+    was written.
     """
 
     tables: tuple[Table, ...]
     deps: tuple[Table, ...]
     derive: Callable[[Warehouse, Policy, Days], Frames]
-    describe: Callable[[pd.DataFrame], Metadata] = lambda _: {}
+    describe: Callable[[Warehouse, Days], Metadata] = lambda *_: {}
     checks: tuple[dg.AssetCheckSpec, ...] = ()
-    check: Callable[[Frames], list[dg.AssetCheckResult]] = lambda _: []
+    check: Callable[[Warehouse, Policy, Days], list[dg.AssetCheckResult]] = lambda *_: []
 
 
 def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    """The asset of a derivation: derive, check, replace the window at once, describe."""
+    """The asset of a derivation: derive, check, replace the window, describe."""
     main = derivation.tables[0]
 
     @dg.asset(
@@ -59,42 +60,70 @@ def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -
     ) -> dg.MaterializeResult:
         days = Days.of(context)
         warehouse.longest_hold()
-        frames = derive_and_replace(derivation, warehouse, settings.policy, days, context.run.run_id)
-        frame = frames[main.name]
-        _add_figures_per_day(context, asset_key(main), frame, days)
+        derive_and_replace(derivation, warehouse, settings.policy, days, context.run.run_id)
+        held = warehouse.longest_hold()
+        rows_of_day = _rows_of_days(warehouse, main, days)
+        _add_figures_per_day(context, asset_key(main), rows_of_day, days)
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": len(frame),
-                "preview": preview(frame),
-                **derivation.describe(frame),
-                "longest_lock_seconds": warehouse.longest_hold(),
+                "dagster/row_count": int(rows_of_day.sum()),
+                "preview": preview(_first_rows(warehouse, main, days)),
+                **derivation.describe(warehouse, days),
+                "longest_lock_seconds": held,
             },
-            check_results=derivation.check(frames),
+            check_results=derivation.check(warehouse, settings.policy, days),
         )
 
     return derive
 
 
-def derive_and_replace(derivation: Derivation, warehouse: Warehouse, policy: Policy, days: Days, run_id: str) -> Frames:
-    """Derives the window, checks every row, and replaces the window in all tables in one transaction.
+ROWS_AT_A_TIME = 10_000_000
+"""Invoices times days derived in one go, so that a long backfill needs no more memory and holds the lock no longer."""
+
+
+def derive_and_replace(derivation: Derivation, warehouse: Warehouse, policy: Policy, days: Days, run_id: str) -> None:
+    """Derives the days, checks every row, and replaces the days in all tables, some days at a time, these at once.
 
     Raises:
-        InvalidRows: a derived row breaks the declaration of its table; nothing is written.
+        InvalidRows: a derived row breaks the declaration of its table; nothing of its days is written.
     """
-    frames = derivation.derive(warehouse, policy, days)
-    rows = {table: declared_rows(table, frames[table.name].assign(run_id=run_id)) for table in derivation.tables}
-    with warehouse.transaction() as connection:
-        for table in derivation.tables:
-            replace_days(connection, table, rows[table], days.first, days.last)
-    return frames
+    invoices = int(warehouse.fetch("select count(*) as n from source.invoices")["n"].iloc[0])
+    for some in days.chunks(max(1, ROWS_AT_A_TIME // max(1, invoices))):
+        frames = derivation.derive(warehouse, policy, some)
+        rows = {
+            table: declared_rows(table.keyed, frames[table.name].assign(run_id=run_id)) for table in derivation.tables
+        }
+        with warehouse.transaction() as connection:
+            for table in derivation.tables:
+                replace_days(connection, table, rows[table], some.first, some.last)
 
 
-def _add_figures_per_day(context: dg.AssetExecutionContext, key: dg.AssetKey, frame: pd.DataFrame, days: Days) -> None:
+def counted(warehouse: Warehouse, table: Table, column: str, days: Days) -> dict[str, int]:
+    """How often each value of a column (an SQL expression) occurs on the days, the most frequent first."""
+    query = f"""
+        select {column} as value, count(*) as n from {table.qualified}
+        where as_of between $first and $last group by value order by n desc, value
+    """
+    rows = warehouse.fetch(query, {"first": days.first, "last": days.last})
+    return dict(zip(rows["value"], rows["n"].astype(int), strict=True))
+
+
+def _first_rows(warehouse: Warehouse, table: Table, days: Days) -> pd.DataFrame:
+    query = f"select * from {table.qualified} where as_of between $first and $last limit {PREVIEW_ROWS}"
+    return warehouse.fetch(query, {"first": days.first, "last": days.last})
+
+
+def _rows_of_days(warehouse: Warehouse, table: Table, days: Days) -> "pd.Series[int]":
+    query = f"select as_of, count(*) as n from {table.qualified} where as_of between $first and $last group by as_of"
+    return warehouse.fetch(query, {"first": days.first, "last": days.last}).set_index("as_of")["n"]
+
+
+def _add_figures_per_day(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, rows_of_day: "pd.Series[int]", days: Days
+) -> None:
     """A run over many days has one result; each day's own row count is added to its partition."""
     if len(days) == 1:
         return
-    rows_of_day = frame["as_of"].dt.date.value_counts()
     for day in days:
-        context.add_asset_metadata(
-            {"rows_of_day": int(rows_of_day.get(day, 0))}, asset_key=key, partition_key=day.isoformat()
-        )
+        rows = int(rows_of_day.get(pd.Timestamp(day), 0))
+        context.add_asset_metadata({"rows_of_day": rows}, asset_key=key, partition_key=day.isoformat())

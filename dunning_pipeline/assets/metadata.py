@@ -37,6 +37,11 @@ def counts(values: pd.Series) -> dg.MarkdownMetadataValue:
     return preview(counted, COUNTED_VALUES)
 
 
+def counts_table(counted: Mapping[str, int]) -> dg.MarkdownMetadataValue:
+    """Counts by value as a table."""
+    return preview(pd.DataFrame({"value": list(counted), "rows": list(counted.values())}), COUNTED_VALUES)
+
+
 def column_schema(table: Table) -> dg.TableSchemaMetadataValue:
     """The declared columns with types and meanings."""
     columns = [dg.TableColumn(column.name, column.kind.sql, column.meaning) for column in table.columns]

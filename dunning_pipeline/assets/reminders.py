@@ -8,6 +8,7 @@ import pandas as pd
 from dagster import ResourceParam
 
 from dunning_pipeline import sql
+from dunning_pipeline.assets.customers import fetch_customers
 from dunning_pipeline.assets.metadata import column_schema, counts, preview
 from dunning_pipeline.assets.receivables import fetch_days
 from dunning_pipeline.assets.source import asset_key
@@ -17,7 +18,8 @@ from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.rules.decisions import STREAM, usable_identifiers
-from dunning_pipeline.rules.receivables import chaseable_invoices
+from dunning_pipeline.rules.money import CURRENCY
+from dunning_pipeline.rules.owed import chaseable_invoices
 from dunning_pipeline.rules.reminders import reminder_events
 from dunning_pipeline.runs import batch_is_live
 from dunning_pipeline.settings import Settings
@@ -29,6 +31,7 @@ from dunning_pipeline.tables import (
     OPEN_INVOICES,
     REMINDERS,
     SENT_HISTORY,
+    Table,
 )
 
 
@@ -100,22 +103,27 @@ def build_reminders(
     """
     window = {"first": days.first, "last": days.last}
     with warehouse.transaction() as connection:
-        decisions = fetch_days(connection, DECISIONS, days)
-        open_invoices = fetch_days(connection, OPEN_INVOICES, days)
+        decisions = _with_ids(connection, DECISIONS, days)
+        open_invoices = _with_ids(connection, OPEN_INVOICES, days)
         balances = fetch_days(connection, BALANCES, days)
-        customers = fetch(connection, sql.load("owing_customers"), window)
+        customers = fetch_customers(connection, settings.policy, decisions["customer_key"])
         pay_urls = fetch(connection, sql.load("pay_urls"), window)
     if run_id is not None:
         _require_own_rows(run_id, decisions, open_invoices, balances)
     remind = decisions[decisions["decision"] == "remind"]
     listed = chaseable_invoices(open_invoices, balances).merge(pay_urls, on="invoice_key", validate="1:1")
-    listed = listed[listed["customer_key"].isin(remind["customer_key"])]
     bodies = reminder_events(
         remind, listed, _people(customers, settings.policy), settings.policy, days.first, settings.clock()
     )
-    columns = ["reminder_id", "customer_id", "carrying_invoice_id", "workflow", "action", "occurrence"]
+    columns = ["reminder_id", "customer_id", "level", "carrying_invoice_id", "workflow", "action", "occurrence"]
     order_id = pd.Series(None, remind.index, dtype="str")
     return decisions, remind[columns].assign(order_id=order_id, body=bodies)
+
+
+def _with_ids(connection: duckdb.DuckDBPyConnection, table: Table, days: Days) -> pd.DataFrame:
+    query = f"select * from {table.qualified} where as_of between $first and $last"
+    frame = fetch(connection, query, {"first": days.first, "last": days.last})
+    return frame.astype({"currency": CURRENCY}) if "currency" in frame else frame
 
 
 def _require_own_rows(run_id: str, *frames: pd.DataFrame) -> None:

@@ -10,14 +10,16 @@ import dagster as dg
 from dagster import ResourceParam
 
 from dunning_pipeline.assets.metadata import PREVIEW_ROWS, column_schema, counts, preview
+from dunning_pipeline.checks import INVOICES_KNOWN, check_doubts, doubt_spec
+from dunning_pipeline.doubts import about_invoices
 from dunning_pipeline.policy import Mapping as TableMapping
 from dunning_pipeline.policy import Policy
-from dunning_pipeline.resources.loading import Loader
+from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES, Loader
 from dunning_pipeline.resources.readers import pulled_sources, reader_of
 from dunning_pipeline.resources.staging import Staged, stage
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import SOURCE_TABLES, Table
+from dunning_pipeline.tables import INVOICES, SOURCE_TABLES, Table
 
 GROUP = "source"
 STALE_SECONDS = 24 * 60 * 60
@@ -45,13 +47,15 @@ def asset_key(table: Table) -> dg.AssetKey:
 
 
 def _pulled_asset(table: Table) -> dg.AssetsDefinition:
+    names_invoices = table in CHECKED_AGAINST_INVOICES
+
     @dg.asset(
         key=asset_key(table),
         group_name=GROUP,
         description=f"{table.meaning} Pulled from the sources of the policy.",
         kinds={"duckdb"},
-        # Payments are checked against the currency of their invoices.
-        deps=[dg.AssetKey(["source", "invoices"])] if table.name == "payments" else [],
+        deps=[asset_key(INVOICES)] if names_invoices else [],
+        check_specs=[doubt_spec(asset_key(table), INVOICES_KNOWN)] if names_invoices else [],
         metadata={"dagster/column_schema": column_schema(table)},
     )
     def pull(
@@ -69,6 +73,7 @@ def _pulled_asset(table: Table) -> dg.AssetsDefinition:
             rows = fetch(connection, f"select * from {table.qualified} limit {PREVIEW_ROWS}")
             reasons = 'select reason from source.rejected_rows where "table" = $name'
             rejected = fetch(connection, reasons, {"name": table.name})
+        unknown = about_invoices(warehouse.fetch, table) if names_invoices else []
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": int(total),
@@ -78,9 +83,11 @@ def _pulled_asset(table: Table) -> dg.AssetsDefinition:
                 "rounded": sum(part.rounded for part in staged),
                 "rejected": loaded.rejected,
                 "rejected_by_reason": counts(rejected["reason"]),
+                **({"of_unknown_invoices": sum(doubt.count for doubt in unknown)} if names_invoices else {}),
                 "preview": preview(rows),
                 "longest_lock_seconds": warehouse.longest_hold(),
-            }
+            },
+            check_results=[check_doubts(asset_key(table), INVOICES_KNOWN, unknown)] if names_invoices else [],
         )
 
     return pull

@@ -11,9 +11,25 @@ from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.resources.staging import Staged
 from dunning_pipeline.resources.warehouse import Warehouse, append
 from dunning_pipeline.sql import quoted
-from dunning_pipeline.tables import CUSTOMER_KEYS, INVOICE_KEYS, INVOICES, MANUAL, PAYMENTS, REJECTED_ROWS, Table
+from dunning_pipeline.tables import (
+    ASSIGNMENTS,
+    CONTACTS,
+    CUSTOMER_KEYS,
+    INVOICE_KEYS,
+    INVOICES,
+    MANUAL,
+    PAYMENTS,
+    PROMISES,
+    REJECTED_ROWS,
+    Table,
+)
 
 SHOWN_REASONS = 3
+OF_OWN_INVOICES = (PROMISES, ASSIGNMENTS, CONTACTS)
+"""Tables whose rows may name an invoice of their customer, and of nobody else."""
+
+CHECKED_AGAINST_INVOICES = (PAYMENTS, *OF_OWN_INVOICES)
+"""Tables of which rows are rejected for what their invoices say: to be loaded after these."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,9 @@ class Loader:
     def load(self, staged: Sequence[Staged], max_rejected: float) -> Loaded:
         """Upserts the rows of every source and stores the rejected ones; what is not in them stays as it is.
 
-        Rows whose id another source holds already, and payments in another currency than their invoice
-        (RULES 1.2), are rejected here, because only the warehouse knows.
+        Rows whose id another source holds already, payments in another currency than their invoice (RULES 1.2), and
+        promises, assignments and contacts about somebody else's invoice are rejected here, because only the warehouse
+        knows.
 
         Raises:
             TooManyRejectedRows: more than the share `max_rejected` was rejected. The rejected rows are stored so
@@ -93,18 +110,11 @@ class Loader:
     def _refused(self, connection: duckdb.DuckDBPyConnection, source: str) -> pa.Table:
         """Takes the rows out of `incoming` that must not be merged and returns them with their reasons."""
         (key,) = self.table.key
-        reasons = [
-            f"""select i.{key}, '{key} ''' || i.{key} || ''' comes from source ''' || t.source
-                || ''' too; an id can only come from one source' as reason
-            from incoming as i join {self.table.qualified} as t using ({key})
-            where t.source <> $source and list_contains($present, t.source)"""
-        ]
+        reasons = [_of_two_sources(self.table)]
         if self.table is PAYMENTS:
-            reasons.append(
-                f"""select i.{key}, 'a payment in ' || i.currency || ' for invoice ''' || i.invoice_id
-                    || ''', which is in ' || t.currency as reason
-                from incoming as i join {INVOICES.qualified} as t using (invoice_id) where i.currency <> t.currency"""
-            )
+            reasons.append(_IN_ANOTHER_CURRENCY)
+        if self.table in OF_OWN_INVOICES:
+            reasons.append(_about_anothers_invoice(self.table))
         parameters = {"source": source, "present": [*self.sources, MANUAL]}
         connection.execute(f"create or replace temp table refused as {' union all '.join(reasons)}", parameters)
         query = f"""
@@ -151,6 +161,34 @@ class Loader:
             REJECTED_ROWS,
             pa.table({**columns, "row": rejected["row"], "reason": rejected["reason"]}),
         )
+
+
+def _of_two_sources(table: Table) -> str:
+    """SQL of the ids that another source holds, with the reason."""
+    (key,) = table.key
+    return f"""
+        select i.{key}, '{key} ''' || i.{key} || ''' comes from source ''' || t.source
+            || ''' too; an id can only come from one source' as reason
+        from incoming as i join {table.qualified} as t using ({key})
+        where t.source <> $source and list_contains($present, t.source)
+    """
+
+
+_IN_ANOTHER_CURRENCY = f"""
+    select i.payment_id, 'a payment in ' || i.currency || ' for invoice ''' || i.invoice_id
+        || ''', which is in ' || t.currency as reason
+    from incoming as i join {INVOICES.qualified} as t using (invoice_id) where i.currency <> t.currency
+"""
+
+
+def _about_anothers_invoice(table: Table) -> str:
+    """SQL of the ids of rows that name an invoice of another customer than theirs, with the reason."""
+    (key,) = table.key
+    return f"""
+        select i.{key}, 'invoice ''' || i.invoice_id || ''' is not of customer ''' || i.customer_id
+            || ''', but of ''' || t.customer_id || '''' as reason
+        from incoming as i join {INVOICES.qualified} as t using (invoice_id) where i.customer_id <> t.customer_id
+    """
 
 
 def _give_keys(connection: duckdb.DuckDBPyConnection, keys: Table) -> None:

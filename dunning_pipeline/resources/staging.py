@@ -61,7 +61,7 @@ def stage(source: str, table: Table, mapping: Mapping, raw: Path, unreadable: pa
     """
     found = tuple(pq.read_schema(raw).names)
     expressions = _mapped_columns(source, table, mapping, found)
-    custom = _custom_columns(source, table, mapping, found)
+    custom = custom_columns(source, table, mapping, found)
     target = raw.with_suffix(".staged.parquet")
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"set TimeZone = '{time_zone}'")
@@ -86,7 +86,7 @@ def stage(source: str, table: Table, mapping: Mapping, raw: Path, unreadable: pa
             pulled=pulled + unreadable.num_rows,
             duplicates=duplicates,
             rounded=rounded,
-            custom=custom,
+            custom=tuple(custom),
         )
 
 
@@ -94,6 +94,7 @@ def raw_columns_problem(source: str, table: Table, mapping: Mapping, found: Sequ
     """What is wrong with the columns that a source yields, as a sentence; None when all is well."""
     try:
         _mapped_columns(source, table, mapping, found)
+        custom_columns(source, table, mapping, found)
     except SourceError as error:
         return str(error)
     return None
@@ -124,12 +125,22 @@ def _yields(found: Sequence[str]) -> str:
     return f"but the source yields {', '.join(found)}"
 
 
-def _custom_columns(source: str, table: Table, mapping: Mapping, found: Sequence[str]) -> tuple[str, ...]:
-    """Columns beyond the declared ones, which a table that takes them keeps as text where nothing is mapped."""
-    if not table.custom_columns or mapping.columns:
-        return ()
+def custom_columns(source: str, table: Table, mapping: Mapping, found: Sequence[str]) -> dict[str, str]:
+    """The SQL of each column's text beyond the declared ones, by its name, of a table that takes them.
+
+    Without `columns` in the mapping these are all that the source yields; with it only those that it names.
+
+    Raises:
+        SourceError: a column's name is one that the pipeline fills, or a declared one in other letters.
+    """
+    if not table.custom_columns:
+        return {}
+    named = {target: their for their, targets in mapping.columns.items() for target in targets}
+    taken = named or dict(zip(found, found, strict=True))
+    texts = {name: f"raw.{quoted([their])}" for name, their in taken.items()}
+    texts |= {name: literal(value) for name, value in mapping.values.items()}
     incoming = {column.incoming_name for column in table.incoming}
-    custom = tuple(name for name in found if name not in incoming)
+    custom = {name: text for name, text in texts.items() if name not in incoming}
     for name in custom:
         if name.lower() in incoming:
             raise SourceError(f"{source}.{table.name}: column '{name}' must be named '{name.lower()}', or mapped")
@@ -138,12 +149,12 @@ def _custom_columns(source: str, table: Table, mapping: Mapping, found: Sequence
     return custom
 
 
-def _typing_query(table: Table, mapping: Mapping, expressions: dict[str, str], custom: Sequence[str]) -> str:
+def _typing_query(table: Table, mapping: Mapping, expressions: dict[str, str], custom: dict[str, str]) -> str:
     """SQL that creates `typed`: the incoming columns, `custom_0` …, `row`, `reason`, `_rounded`, `_position`."""
     mapped = [column for column in table.incoming if column.name in expressions]
     money = [column for column in mapped if column.kind is Kind.MONEY]
     texts = [f"{expressions[column.name]} as text_{column.name}" for column in mapped]
-    kept = [f"raw.{quoted([name])} as custom_{number}" for number, name in enumerate(custom)]
+    kept = [f"{text} as custom_{number}" for number, text in enumerate(custom.values())]
     exact = [f"{_exact(column, mapping)} as exact_{column.name}" for column in money]
     typed = [f"{_typed(column, mapping, expressions)} as {column.name}" for column in table.incoming]
     noisy = [f"coalesce(exact_{column.name} <> {column.name}, false)" for column in money]

@@ -21,15 +21,15 @@ import tenacity
 from filelock import FileLock, Timeout
 
 from dunning_pipeline.errors import InvalidRows, WarehouseError
-from dunning_pipeline.sql import literal
-from dunning_pipeline.tables import ALL_TABLES, Table
+from dunning_pipeline.sql import literal, load, quoted
+from dunning_pipeline.tables import ALL_TABLES, CUSTOMER_KEYS, INVOICE_KEYS, Column, Table
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a declared table gains a column or MIGRATIONS gains an entry."""
 
 READER_WAIT_SECONDS = 0.2
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {2: load("migration_2")}
 """SQL that leads an older file to a version, where adding the declared tables and columns does not suffice."""
 
 
@@ -38,11 +38,12 @@ class Warehouse:
     """The warehouse file at `path`, guarded by a lock on `path` + `.lock`.
 
     The operating system frees the lock of a killed process, so a killed run never blocks the next one.
-    `lock_timeout` is in seconds.
+    `lock_timeout` is in seconds. `memory_limit`, in bytes, is for the process; DuckDB gets a quarter of it.
     """
 
     path: Path
     lock_timeout: float = 60.0
+    memory_limit: int | None = None
     _longest_hold: float = field(default=0.0, init=False, repr=False)
     _checked_file: int | None = field(default=None, init=False, repr=False)
 
@@ -70,28 +71,17 @@ class Warehouse:
         with self.transaction() as connection:
             return fetch(connection, query, parameters)
 
-    def replace_days(self, table: Table, frame: pd.DataFrame, first: date, last: date) -> int:
-        """Replaces the rows of `table` with `first <= as_of <= last` by `frame`, at once or not at all.
-
-        Raises:
-            InvalidRows: `frame` breaks the declaration of `table`; nothing is written.
-        """
-        rows = declared_rows(table, frame)
-        with self.transaction() as connection:
-            replace_days(connection, table, rows, first, last)
-        return int(rows.num_rows)
-
-    def look(self, query: str) -> pd.DataFrame:
+    def look(self, query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:
         """The rows of `query` on the file as it is: nothing is created or migrated. Raises WarehouseError."""
         with self._locked():
             try:
                 with duckdb.connect(self.path, read_only=True) as connection:
-                    return fetch(connection, query)
+                    return fetch(connection, query, parameters)
             except duckdb.Error as error:
                 raise WarehouseError(f"the warehouse {self.path} cannot be read: {_first_line(error)}") from error
 
     def append(self, table: Table, frame: pd.DataFrame) -> int:
-        """Adds the rows of `frame` to `table`, all or none. Raises InvalidRows like `replace_days`."""
+        """Adds the rows of `frame` to `table`, all or none. Raises InvalidRows."""
         rows = declared_rows(table, frame)
         with self.transaction() as connection:
             append(connection, table, rows)
@@ -156,6 +146,8 @@ class Warehouse:
             raise WarehouseError(f"the warehouse {self.path} cannot be opened: {_first_line(error)}") from error
         with connection:
             connection.execute("set TimeZone = 'UTC'")
+            if self.memory_limit is not None:
+                connection.execute(f"set memory_limit = '{self.memory_limit // 4} bytes'")
             self._bring_up_to_date(connection)
             yield connection
 
@@ -215,18 +207,55 @@ def declared_rows(table: Table, frame: pd.DataFrame) -> pa.Table:
         InvalidRows: a column is missing, a required value is empty, a value is not allowed, a key is double.
     """
     try:
-        checked = table.frame_schema.validate(frame.reset_index(drop=True), lazy=True)
-        return pa.Table.from_pandas(checked[list(table.column_names)], schema=table.arrow_schema, preserve_index=False)
+        checked = table.frame_schema.validate(frame.reset_index(drop=True), lazy=True)[list(table.column_names)]
+        return pa.Table.from_pandas(checked, schema=_arrow_schema(table, checked), preserve_index=False)
     except pandera.errors.SchemaErrors as errors:
         raise InvalidRows(f"{table.qualified}: {_sentences(errors)}") from errors
     except (pa.ArrowException, OverflowError, KeyError) as error:
         raise InvalidRows(f"{table.qualified}: {error}") from error
 
 
+def _arrow_schema(table: Table, frame: pd.DataFrame) -> pa.Schema:
+    """The declared schema, but categories stay categories: DuckDB turns them into text faster than pandas does."""
+    categories = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        field.with_type(categories) if isinstance(frame[field.name].dtype, pd.CategoricalDtype) else field
+        for field in table.arrow_schema
+    )
+
+
 def replace_days(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table, first: date, last: date) -> None:
-    """Replaces the rows of `table` with `first <= as_of <= last`, inside an open transaction."""
+    """Replaces the rows with `first <= as_of <= last` by rows of `table.keyed`, inside an open transaction."""
     connection.execute(f"delete from {table.qualified} where as_of between ? and ?", [first, last])
-    append(connection, table, rows)
+    append_keyed(connection, table, rows)
+
+
+def append_keyed(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
+    """Like `append`, for rows of `table.keyed`: the ids that their keys stand for are looked up."""
+    looked_up = [f"{_lookup(column)} as {quoted([column.name])}" for column in table.columns if column.id_of]
+    joins = [
+        f"left join {keys.qualified} as of_{key} on of_{key}.{keys.column_names[1]} = new_rows.{key}"
+        for key, keys in _KEYS.items()
+        if key in rows.column_names
+    ]
+    billed = "left join source.invoices as billed on billed.invoice_key = new_rows.invoice_key"
+    joins += [billed] if "number" in table.column_names else []
+    connection.register("new_rows", rows)
+    connection.execute(
+        f"insert into {table.qualified} by name"
+        f" select {', '.join(['new_rows.*', *looked_up])} from new_rows {' '.join(joins)}"
+    )
+    connection.unregister("new_rows")
+
+
+_KEYS = {"customer_key": CUSTOMER_KEYS, "invoice_key": INVOICE_KEYS, "previous_invoice_key": INVOICE_KEYS}
+
+
+def _lookup(column: Column) -> str:
+    """SQL of the id that a key stands for, or of the number printed on its invoice."""
+    assert column.id_of is not None
+    found = f"of_{column.id_of}.{_KEYS[column.id_of].column_names[0]}"
+    return f"coalesce(billed.number, {found})" if column.name == "number" else found
 
 
 def append(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:

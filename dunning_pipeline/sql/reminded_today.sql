@@ -1,13 +1,13 @@
--- Customers who got a reminder of a stream on a day, or may have got one. Orders are not limited to one a day (RULES 5.4).
+-- Reminders of a stream that were accepted on a day, or may have been. Orders are not limited to one a day (RULES 5.4).
 with attempts as (
     select
-        customer_id, reminder_id, attempt,
+        customer_id, level, carrying_invoice_id, reminder_id, attempt,
         bool_or(outcome = 'accepted') as accepted,
         bool_and(outcome in ('attempting', 'unknown')) as open
     from dunning.sent_history
     where stream = $stream and stream = 'invoice' and contact_on = $day
-    group by customer_id, reminder_id, attempt
+    group by customer_id, level, carrying_invoice_id, reminder_id, attempt
 )
-select distinct customer_id, reminder_id
+select distinct customer_id, level, carrying_invoice_id, reminder_id
 from attempts
 where accepted or open

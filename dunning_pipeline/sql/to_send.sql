@@ -22,9 +22,9 @@ tried as (
     group by a.reminder_id
 )
 select
-    r.reminder_id, r.stream, r.batch_id, r.customer_id, r.carrying_invoice_id, r.order_id, r.workflow, r.action,
-    r.occurrence, coalesce(t.open_body, r.body) as body, coalesce(t.attempts, 0) as attempts
+    r.reminder_id, r.stream, r.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.workflow,
+    r.action, r.occurrence, coalesce(t.open_body, r.body) as body, coalesce(t.attempts, 0) as attempts
 from dunning.reminders as r
 left join tried as t using (reminder_id)
 where r.batch_id = $batch_id and not coalesce(t.accepted, false) and not coalesce(t.finished, false)
-order by r.customer_id, r.reminder_id
+order by r.customer_id, r.level, r.reminder_id

@@ -17,7 +17,16 @@ from dunning_pipeline.policy import Mapping
 from dunning_pipeline.resources.loading import Loaded, Loader
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged, stage
 from dunning_pipeline.resources.warehouse import Warehouse
-from dunning_pipeline.tables import CUSTOMERS, INVOICES, PAUSES, PAYMENTS, Table
+from dunning_pipeline.tables import (
+    ASSIGNMENTS,
+    CONTACTS,
+    CUSTOMERS,
+    INVOICES,
+    PAUSES,
+    PAYMENTS,
+    PROMISES,
+    Table,
+)
 
 Row = dict[str, str | None]
 
@@ -174,6 +183,34 @@ def test_a_payment_in_another_currency_than_its_invoice_is_rejected(pull: Pull) 
     (refused,) = pull.rejected().to_dict("records")
     assert refused["reason"] == "a payment in USD for invoice 'F1', which is in EUR"
     assert json.loads(refused["row"])["payment_id"] == "P2"
+
+
+ABOUT_INVOICES: dict[Table, Row] = {
+    PROMISES: {"promised_on": "2026-02-01", "pay_by": "2026-02-10"},
+    ASSIGNMENTS: {"workflow": "gentle", "assigned_from": "2026-02-01"},
+    CONTACTS: {"contacted_on": "2026-02-01"},
+}
+
+
+@pytest.mark.parametrize("table", ABOUT_INVOICES, ids=lambda table: table.name)
+def test_a_row_about_an_invoice_of_another_customer_is_rejected_naming_both(pull: Pull, table: Table) -> None:
+    pull(INVOICES, invoice("F1"), invoice("F2", customer_id="C2"))
+    (key,) = table.key
+    named = {"R1": "F1", "R2": "F2", "R3": "unknown", "R4": None}
+    rows: list[Row] = [
+        {key: row_id, "customer_id": "C1", "invoice_id": invoice_id, **ABOUT_INVOICES[table]}
+        for row_id, invoice_id in named.items()
+    ]
+    assert pull(table, *rows) == Loaded(written=3, rejected=1)
+    assert [row[key] for row in pull.rows(table)] == ["R1", "R3", "R4"]
+    (refused,) = pull.rejected().to_dict("records")
+    assert refused["reason"] == "invoice 'F2' is not of customer 'C1', but of 'C2'"
+    assert json.loads(refused["row"])[key] == "R2"
+
+
+def test_a_payment_may_be_for_an_invoice_of_another_customer(pull: Pull) -> None:
+    pull(INVOICES, invoice("F1"))
+    assert pull(PAYMENTS, payment("P1", "F1", customer_id="C2")) == Loaded(written=1, rejected=0)
 
 
 def test_a_row_refused_for_two_reasons_is_one_rejected_row(pull: Pull) -> None:

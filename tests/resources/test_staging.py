@@ -357,18 +357,41 @@ def test_a_custom_column_may_have_any_name(staged: Stage, name: str) -> None:
     assert json.loads(result.rejected["row"].to_pylist()[0]) == nobody
 
 
-def test_other_tables_and_mapped_ones_keep_no_custom_columns(staged: Stage) -> None:
+def test_other_tables_keep_no_custom_columns(staged: Stage) -> None:
     assert staged(INVOICES, INVOICE | {"note": "x"}).custom == ()
-    mapped = staged(CUSTOMERS, {"id": "C1", "note": "x"}, columns={"id": "customer_id"})
-    assert mapped.custom == ()
-    assert "note" not in only(mapped)
+    assert staged(INVOICES, INVOICE | {"note": "x"}, columns={"note": "remark"}).custom == ()
+
+
+def test_a_mapping_of_customers_keeps_the_custom_columns_that_it_names_and_no_others(staged: Stage) -> None:
+    row: Row = {"id": "C1", "note": "x", "segment_code": " 0042", "country": "FR"}
+    mapped = staged(CUSTOMERS, row, columns={"id": "customer_id", "segment_code": "segment"}, values={"shop": "north"})
+    assert mapped.custom == ("segment", "shop")
+    found = only(mapped)
+    assert (found["segment"], found["shop"], found["country"]) == (" 0042", "north", "FR")
+    assert "note" not in found
+
+
+def test_one_column_can_fill_a_declared_and_a_custom_one(staged: Stage) -> None:
+    found = only(
+        staged(CUSTOMERS, {"id": "C1", "land": "FR"}, columns={"id": "customer_id", "land": ["country", "region"]})
+    )
+    assert (found["country"], found["region"]) == ("FR", "FR")
+
+
+def test_constants_beyond_the_declared_columns_stay_with_customers(staged: Stage) -> None:
+    result = staged(CUSTOMERS, {"customer_id": "C1", "note": "x"}, values={"segment": "retail"})
+    assert result.custom == ("note", "segment")
+    assert only(result)["segment"] == "retail"
 
 
 @pytest.mark.parametrize("name", ["source", "customer_key", "Source"])
 def test_a_custom_column_with_a_name_of_the_pipelines_own_is_refused(staged: Stage, name: str) -> None:
+    refused = f"billing.customers: column '{name}' is filled by the pipeline; give it another name"
     with pytest.raises(SourceError) as caught:
         staged(CUSTOMERS, {"customer_id": "C1", name: "x"})
-    assert str(caught.value) == (f"billing.customers: column '{name}' is filled by the pipeline; give it another name")
+    assert str(caught.value) == refused
+    mapping = Mapping(columns={"theirs": (name,)})
+    assert raw_columns_problem("billing", CUSTOMERS, mapping, ["customer_id", "theirs"]) == refused
 
 
 def test_a_declared_name_in_other_case_is_refused_not_confused(staged: Stage) -> None:

@@ -26,7 +26,7 @@ from dunning_pipeline.resources.warehouse import (
     replace_days,
 )
 from dunning_pipeline.sql import quoted
-from dunning_pipeline.tables import BALANCES, BATCHES, CUSTOMER_KEYS, DECISIONS, PROMISES, Table
+from dunning_pipeline.tables import BALANCES, BATCHES, CUSTOMER_KEYS, DECISIONS, PROMISES, SENT_HISTORY, Table
 
 BUSY_SECONDS = 20
 ROWS_AT_ONCE = 10
@@ -37,6 +37,14 @@ MONDAY, TUESDAY, WEDNESDAY = date(2026, 11, 23), date(2026, 11, 24), date(2026, 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
     return Warehouse(tmp_path / "warehouse.duckdb")
+
+
+def replaced(warehouse: Warehouse, frame: pd.DataFrame, first: date, last: date) -> int:
+    """Replaces balances by derived rows, which come by key."""
+    rows = declared_rows(BALANCES.keyed, frame)
+    with warehouse.transaction() as connection:
+        replace_days(connection, BALANCES, rows, first, last)
+    return int(rows.num_rows)
 
 
 def balances(day: date, *amounts: int, **changes: Any) -> pd.DataFrame:
@@ -104,7 +112,8 @@ with Warehouse(Path({str(warehouse.path)!r})).transaction() as connection:
 
 
 def test_values_come_out_in_their_declared_types(warehouse: Warehouse) -> None:
-    warehouse.replace_days(BALANCES, balances(MONDAY, 2**53 + 1, -5), MONDAY, MONDAY)
+    warehouse.append(CUSTOMER_KEYS, keys("C0", "C1"))
+    replaced(warehouse, balances(MONDAY, 2**53 + 1, -5), MONDAY, MONDAY)
     frame = warehouse.fetch("select * from dunning.balances order by customer_id")
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
         "as_of": "datetime64[ms]",
@@ -119,6 +128,7 @@ def test_values_come_out_in_their_declared_types(warehouse: Warehouse) -> None:
         "run_id": "str",
     }
     assert frame["net_minor"].tolist() == [2**53 + 1, -5]
+    assert frame["customer_id"].tolist() == ["C0", "C1"], "the ids that the keys stand for"
     assert frame["as_of"].tolist() == [pd.Timestamp(MONDAY)] * 2
 
 
@@ -157,22 +167,22 @@ def test_a_query_takes_parameters_by_name(warehouse: Warehouse) -> None:
 
 def test_replacing_days_replaces_only_those(warehouse: Warehouse) -> None:
     for day, amount in ((MONDAY, 1), (TUESDAY, 2), (WEDNESDAY, 3)):
-        warehouse.replace_days(BALANCES, balances(day, amount), day, day)
-    assert warehouse.replace_days(BALANCES, balances(TUESDAY, 20, 21), TUESDAY, TUESDAY) == 2
+        replaced(warehouse, balances(day, amount), day, day)
+    assert replaced(warehouse, balances(TUESDAY, 20, 21), TUESDAY, TUESDAY) == 2
     assert amounts(warehouse) == [(MONDAY, 1), (TUESDAY, 20), (TUESDAY, 21), (WEDNESDAY, 3)]
-    warehouse.replace_days(BALANCES, balances(MONDAY, 10), MONDAY, TUESDAY)
+    replaced(warehouse, balances(MONDAY, 10), MONDAY, TUESDAY)
     assert amounts(warehouse) == [(MONDAY, 10), (WEDNESDAY, 3)]
 
 
 def interrupt_after_replacing(warehouse: Warehouse, frame: pd.DataFrame) -> None:
     with warehouse.transaction() as connection:
-        replace_days(connection, BALANCES, declared_rows(BALANCES, frame), MONDAY, MONDAY)
+        replace_days(connection, BALANCES, declared_rows(BALANCES.keyed, frame), MONDAY, MONDAY)
         assert len(fetch(connection, "select * from dunning.balances")) == len(frame)
         raise KeyboardInterrupt
 
 
 def test_an_exception_in_the_middle_leaves_the_previous_rows(warehouse: Warehouse) -> None:
-    warehouse.replace_days(BALANCES, balances(MONDAY, 1), MONDAY, MONDAY)
+    replaced(warehouse, balances(MONDAY, 1), MONDAY, MONDAY)
     with pytest.raises(KeyboardInterrupt):
         interrupt_after_replacing(warehouse, balances(MONDAY, 2, 3))
     assert amounts(warehouse) == [(MONDAY, 1)]
@@ -217,10 +227,8 @@ def test_columns_that_are_not_declared_are_left_out(warehouse: Warehouse) -> Non
     ],
 )
 def test_rows_that_break_the_declaration_are_refused(warehouse: Warehouse, frame: pd.DataFrame, words: str) -> None:
-    warehouse.replace_days(BALANCES, balances(MONDAY, 1), MONDAY, MONDAY)
+    replaced(warehouse, balances(MONDAY, 1), MONDAY, MONDAY)
     with pytest.raises(InvalidRows, match=rf"^dunning\.balances: .*{words}"):
-        warehouse.replace_days(BALANCES, frame, MONDAY, TUESDAY)
-    with pytest.raises(InvalidRows):
         warehouse.append(BALANCES, frame)
     assert amounts(warehouse) == [(MONDAY, 1)]
 
@@ -287,6 +295,22 @@ def test_a_migration_that_fails_leaves_the_older_file_as_it_was(
 def test_a_new_file_needs_no_migration(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MIGRATIONS, SCHEMA_VERSION, "alter table source.customers drop column given_up_long_ago")
     assert warehouse.fetch("select * from source.customers").empty
+
+
+def test_reminders_of_a_file_without_levels_count_for_their_customer(warehouse: Warehouse) -> None:
+    """Version 1 knew only reminders to customers, and no issue date beside a carrying invoice."""
+    history = dict.fromkeys(SENT_HISTORY.column_names) | {
+        "reminder_id": "r-1", "stream": "invoice", "batch_id": "b", "occurrence": 1, "attempt": 1,
+        "outcome": "accepted", "attempted_at": pd.Timestamp("2026-11-23T09:30:00Z"), "contact_on": pd.Timestamp(MONDAY),
+    }  # fmt: skip
+    warehouse.append(SENT_HISTORY, pd.DataFrame([history]))
+    with warehouse.transaction() as connection:
+        connection.execute("alter table dunning.sent_history drop column level")
+        connection.execute("alter table dunning.carrying_invoices drop column issued_on")
+        connection.execute("update dunning.schema_version set version = 1")
+    opened = Warehouse(warehouse.path)
+    assert opened.fetch("select level from dunning.sent_history")["level"].tolist() == ["customer"]
+    assert opened.fetch("select issued_on from dunning.carrying_invoices").empty
 
 
 def test_a_newer_file_is_refused(warehouse: Warehouse) -> None:
