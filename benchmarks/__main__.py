@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import duckdb
@@ -24,8 +24,8 @@ def main() -> None:
     chosen = _options().parse_args()
     sizes = chosen.invoices or (FULL if chosen.full else QUICK)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
-        ledgers = generated(chosen.folder or Path(temporary), [WARM_UP, *sizes])
-        warm_up = ledgers.pop(WARM_UP)
+        every = generated(chosen.folder or Path(temporary), {WARM_UP, *sizes})
+        ledgers, warm_up = {size: every[size] for size in sizes}, every[WARM_UP]
         lines = daily_decision.measure(ledgers, warm_up, chosen.runs) if chosen.part != "replays" else []
         replayed = replays.measure(ledgers, warm_up, chosen.runs) if chosen.part != "daily" else []
     print(_machine())
@@ -63,7 +63,7 @@ def _options() -> argparse.ArgumentParser:
     return options
 
 
-def generated(folder: Path, sizes: Sequence[int]) -> dict[int, Path]:
+def generated(folder: Path, sizes: Collection[int]) -> dict[int, Path]:
     """The ledger of each size; one that the folder has already is taken as it is."""
     paths = {size: folder / f"{size}" / "warehouse.duckdb" for size in sorted(sizes)}
     for size, path in paths.items():

@@ -103,7 +103,7 @@ class Unsettled:
         return [replace(self, invoice_key=keys[part == number], part=number, parts=parts) for number in range(parts)]
 
     def fetch(self, connection: duckdb.DuckDBPyConnection) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Invoices and payments, as `rules.receivables.owed_invoices` wants them.
+        """Invoices and payments, as `rules.owed.owed_invoices` wants them.
 
         What was paid on an invoice by the first day becomes one payment of that day: within the window nobody can
         tell the difference.
