@@ -120,6 +120,14 @@ class Payment:
 
 
 @dataclass(frozen=True)
+class EarlyPayment:
+    """A payment that named an invoice before any source had it, and the day on which the invoice became known."""
+
+    payment: Payment
+    applied_on: date
+
+
+@dataclass(frozen=True)
 class Pause:
     pause_id: str
     scope: str
@@ -202,6 +210,8 @@ class Ledger:
     contacts: list[Contact] = field(default_factory=list)
     order_events: list[OrderEvent] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    early: list[EarlyPayment] = field(default_factory=list)
+    """What is known of single customers only: it follows from their payments and everybody's invoices."""
 
 
 @dataclass(frozen=True)
@@ -489,15 +499,21 @@ def _accounts(ledger: Ledger, rules: Rules, as_of: date) -> list[Account]:
 def _by_customer(ledger: Ledger) -> list[Ledger]:
     """The rows of each customer, by customer id; what concerns everybody is in each of them.
 
-    Payments and pauses of an invoice are its owner's, whoever they name.
+    Payments and pauses of an invoice are its owner's, whoever they name. Until the invoice is known, what was paid for
+    it is credit of whom the payment names (1.4).
     """
     owners = {invoice.invoice_id: invoice.customer_id for invoice in ledger.invoices}
+    known_on = {invoice.invoice_id: invoice.recorded_on or invoice.issued_on for invoice in ledger.invoices}
+    currencies = {invoice.invoice_id: invoice.currency for invoice in ledger.invoices}
     found: dict[str, Ledger] = defaultdict(lambda: Ledger(rejections=ledger.rejections))
     for table in ("customers", "invoices", "promises", "assignments", "contacts", "order_events"):
         for row in getattr(ledger, table):
             getattr(found[row.customer_id], table).append(row)
     for payment in ledger.payments:
         found[owners.get(payment.invoice_id, payment.customer_id)].payments.append(payment)
+        # In another currency than its invoice a payment is rejected (1.2), and so is no credit either.
+        if currencies.get(payment.invoice_id) == payment.currency:
+            found[payment.customer_id].early.append(EarlyPayment(payment, known_on[payment.invoice_id]))
     for pause in ledger.pauses:
         if pause.scope == "customer":
             found[pause.customer_id].pauses.append(pause)
@@ -535,6 +551,11 @@ def _account(own: Ledger, rules: Rules, as_of: date) -> Account:
         if payment.invoice_id in invoice_ids:
             account.applied.setdefault(payment.invoice_id, []).append(payment)
         else:
+            account.unapplied.append(payment)
+    for early in own.early:
+        payment = early.payment
+        is_known = payment.paid_on <= as_of and _known(payment.recorded_on, payment.paid_on, as_of)
+        if is_known and as_of < early.applied_on and not _is_positive_refund(payment):
             account.unapplied.append(payment)
     return account
 
@@ -1077,9 +1098,16 @@ def _paused_by(account: Account, invoice: Invoice) -> str | None:
     """Pauses and promises of the invoice or of its customer (6.1, 6.2); the organisation's pause no invoice."""
     if any(_is_paused(pause, invoice) for pause in _active_pauses(account)):
         return "pause"
-    if any(promise.invoice_id in {None, invoice.invoice_id} for promise in _running_promises(account)):
+    if any(_is_held_by_promise(account, promise, invoice) for promise in _running_promises(account)):
         return "promise"
     return None
+
+
+def _is_held_by_promise(account: Account, promise: Promise, invoice: Invoice) -> bool:
+    """One that names no invoice holds all of them while one that was known when it was made is unpaid."""
+    if promise.invoice_id is None:
+        return any(_is_covered(promise, unpaid) for unpaid in _unpaid_invoices(account))
+    return promise.invoice_id == invoice.invoice_id
 
 
 def _is_paused(pause: Pause, invoice: Invoice) -> bool:
@@ -1132,10 +1160,9 @@ def _pause_reason(account: Account, subject: Subject) -> str | None:
 
 
 def _balance_reason(account: Account, subject: Subject) -> str | None:
-    currencies = {row.invoice.currency for row in subject.rows if not row.paused}
-    if not currencies & account.owing:
+    if not {row.invoice.currency for row in subject.rows} & account.owing:
         return "net_balance_not_positive"
-    if not currencies & account.chaseable:
+    if not {row.invoice.currency for row in subject.rows if not row.paused} & account.chaseable:
         return "below_minimum_amount"
     return None
 
@@ -1219,14 +1246,14 @@ def _time(account: Account, subject: Subject, row: Decision, step: Step) -> Deci
         reason = "waiting_for_trigger"
     elif allowed_from > as_of:
         reason = "minimum_contact_delay"
-    elif identity not in sent and _is_deferred(account, due_from):
-        reason = "contact_cap"
-    elif not calendar.includes(as_of):
-        reason = "non_working_day"
     elif sent and identity not in sent:
         # One a day, and this one is another.
         reason, row = "minimum_contact_delay", replace(row, last_contact_on=as_of)
         allowed_from = _allowed_from(as_of, subject.workflow, as_of)
+    elif identity not in sent and _is_deferred(account, due_from):
+        reason = "contact_cap"
+    elif not calendar.includes(as_of):
+        reason = "non_working_day"
     elif _is_rejected(account, identity):
         reason = "rejected"
     next_due_on = calendar.forward(max(step.trigger_on, allowed_from, as_of))

@@ -129,7 +129,7 @@ STANDARD = (
         "completed",
     ),
     *("waiting", "called", "ordered", "many", "tied", "repeated", "older", "succession", "closed"),
-    *("excluded", "reopened", "own"),
+    *("excluded", "reopened", "own", "both"),
 )
 
 LEDGER: Mapping[str, Sequence[Row]] = {
@@ -173,6 +173,9 @@ LEDGER: Mapping[str, Sequence[Row]] = {
         invoice("reopened-1", "reopened", "2026-10-20", disputed_on="2026-11-01", dispute_resolved_on="2026-11-12"),
         invoice("reopened-2", "reopened", "2026-11-05"),
         invoice("own-1", "own", "2026-11-10"),
+        invoice("both-1", "both", "2026-11-09"),
+        invoice("both-2", "both", "2026-11-10"),
+        invoice("both-3", "both", "2026-11-10"),
         *(invoice(f"unreachable-{n:02}", "unreachable", f"2026-11-{n:02}") for n in range(1, 13)),
     ],
     "payments": [
@@ -218,12 +221,22 @@ LEDGER: Mapping[str, Sequence[Row]] = {
         {"assignment_id": "A5", "customer_id": "called", "workflow": "standard", "assigned_from": "2026-11-02"},
         {"assignment_id": "A6", "customer_id": "own", "workflow": "single", "assigned_from": "2026-11-12"}
         | {"invoice_id": "own-1"},
+        *(
+            {"assignment_id": f"B{n}", "customer_id": "both", "workflow": "single", "assigned_from": "2026-11-01"}
+            | {"invoice_id": f"both-{n}"}
+            for n in (2, 3)
+        ),
         {"assignment_id": "A3", "customer_id": "repeated", "workflow": "key_accounts", "assigned_from": "2026-08-01"},
     ],
     "contacts": [
         contact("completed-1", "completed-1", "first", "2026-10-21"),
         contact("completed-2", "completed-1", "reminder_2", "2026-10-28"),
         contact("called-1", None, None, "2026-11-13", channel="call"),
+        # About another invoice of its own workflow, and told before the one that counts.
+        contact("both-1", "both-2", "call", "2026-11-13", channel="fax") | {"workflow": "single"},
+        contact("both-2", None, None, "2026-11-13", channel="visit"),
+        contact("both-3", "both-3", "call", "2026-11-16", channel="fax") | {"workflow": "single"},
+        contact("both-4", "both-2", None, "2026-11-16", channel="call") | {"workflow": "single"},
         contact("older-1", "older-1", "reminder_1", "2026-11-12"),
         *(
             contact(f"repeated-{on}", "repeated-1", "call", on) | {"workflow": "key_accounts"}
@@ -641,6 +654,19 @@ def test_a_rejection_that_was_lifted_is_told_among_the_contacts(aftermath: Calla
     assert "rejected by Klaviyo (the address was refused), lifted by `dunning retry`" in said(told, CONTACTS)
 
 
+@pytest.mark.parametrize(
+    ("heading", "sentence"),
+    [
+        ("customer", "The last contact (visit) is too recent: Fri 13 Nov 2026 + 5 days"),
+        ("N-both-2", "The last contact (call about invoice N-both-2) is too recent: Mon 16 Nov 2026 + 1 day"),
+    ],
+)
+def test_the_last_contact_told_is_one_that_counts_for_the_level(
+    story: Callable[..., Explanation], heading: str, sentence: str
+) -> None:
+    assert sentence in said(story("both"), BACK, heading)
+
+
 def test_what_may_have_been_sent_counts_for_the_delay_and_executes_nothing(
     aftermath: Callable[..., Explanation],
 ) -> None:
@@ -780,7 +806,8 @@ def test_an_invoice_has_carried_since_the_first_of_all_days_on_which_it_did(
 
 
 def test_days_off_are_those_of_the_rules() -> None:
-    policy = parse_policy(POLICY.replace("country: FR", "country: FR, by_customer_country: true"))
+    of_customers = "country: US, subdivision: CA, by_customer_country: true"
+    policy = parse_policy(POLICY.replace("country: FR", of_customers))
     for country in ("FR", "DE", "US", None, "XX"):
         calendar = WorkingDays.of(policy, pd.Series([country], dtype="str"), range(2025, 2028))
         days_off = DaysOff(policy, country)

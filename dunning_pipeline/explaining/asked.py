@@ -67,7 +67,9 @@ def ask_rules(connection: duckdb.DuckDBPyConnection, policy: Policy, customer_ke
     row = pd.DataFrame({"customer_key": [customer_key], "day": day_numbers(unpaid["as_of"])[:1], "customer": [0]})
     (of_customer,) = _answers("customer", customer_columns(row, customers, unpaid, policy), policy, 1)
     connection.register("open_keys", unpaid[["invoice_key"]])
-    invoices = unpaid.merge(fetch(connection, sql.load("invoices_for_rules")), on="invoice_key", validate="1:1")
+    asked = fetch(connection, sql.load("invoices_for_rules"))
+    derived = [name for name in unpaid.columns if name == "invoice_key" or name not in asked.columns]
+    invoices = unpaid[derived].merge(asked, on="invoice_key", validate="1:1")
     known = ["customer_key", *customers.columns.difference(invoices.columns)]
     invoices = invoices.merge(customers[known], on="customer_key", validate="m:1")
     of_invoices = _answers("invoice", invoice_columns(invoices, policy), policy, len(invoices))

@@ -35,7 +35,7 @@ class DaysOff:
 
     def _holidays(self, year: int) -> Mapping[date, str]:
         rule = self.policy.calendar.holidays
-        if rule.by_customer_country and self.country in supported_countries():
+        if rule.by_customer_country and self.country in supported_countries() - {rule.country}:
             return _named(self.country, None, year)
         return _named(rule.country, rule.subdivision, year) if rule.country else {}
 

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 
+import numpy as np
+import pandas as pd
+
 from dunning_pipeline.explaining.contacts import described
 from dunning_pipeline.explaining.days_off import DaysOff
 from dunning_pipeline.explaining.explanation import Said, Step, said, step
-from dunning_pipeline.explaining.facts import Contact, Decision, Facts, OpenInvoice
+from dunning_pipeline.explaining.facts import Balance, Contact, Decision, Facts, OpenInvoice
 from dunning_pipeline.explaining.owed import pauses_of, promises_of
 from dunning_pipeline.explaining.texts import counted, day, days, listed, money
+from dunning_pipeline.rules.contacts import last_contacts
+from dunning_pipeline.rules.receivables import NO_KEY
 
 
 def what_holds_it_back(facts: Facts, decision: Decision, days_off: DaysOff) -> Step:
@@ -69,15 +74,36 @@ def _goes(facts: Facts, decision: Decision) -> list[Said]:
 
 
 def last_contact(facts: Facts, decision: Decision) -> Contact | None:
-    """The contact that `last_contact_on` is the day of."""
-    return next(
-        (
-            contact
-            for contact in facts.contacts
-            if contact.contact_on == decision.last_contact_on and contact.kind in ("accepted", "unknown", "recorded")
-        ),
-        None,
+    """The contact that `last_contact_on` is the day of: one that counts for the decision's level (RULES 5.2)."""
+    of_the_day = (contact for contact in facts.contacts if contact.contact_on == decision.last_contact_on)
+    return next((contact for contact in of_the_day if _counts(facts, decision, contact)), None)
+
+
+def _counts(facts: Facts, decision: Decision, contact: Contact) -> bool:
+    """Whether the delay counts from a contact, asked of the rules as if it were the only one."""
+    if contact.kind not in ("accepted", "unknown", "recorded"):
+        return False
+    carried = contact.invoice_id is not None and contact.invoice_id == decision.carrying_invoice_id
+    alone = pd.DataFrame(
+        {
+            "customer_key": [_CUSTOMER],
+            "invoice_key": NO_KEY if contact.invoice_id is None else _CARRYING if carried else _OTHER_INVOICE,
+            "level": contact.level,
+            "workflow": contact.workflow,
+            "kind": contact.kind,
+            "contact_on": pd.Timestamp(contact.contact_on),
+            "known_on": pd.Timestamp(contact.contact_on),
+        }
     )
+    own = np.array([decision.level == "invoice"])
+    # Reminders count from the day after; those of the day itself are told as well.
+    asked_on = np.array([facts.day + timedelta(days=1)], dtype="datetime64[D]").astype("int64")
+    customer, invoice = np.array([_CUSTOMER]), np.array([_CARRYING])
+    return not bool(np.isnat(last_contacts(alone, facts.policy, own, customer, invoice, asked_on))[0])
+
+
+_CUSTOMER, _CARRYING, _OTHER_INVOICE = 0, 0, 1
+"""Keys that stand in for those of the warehouse where a single contact is looked at."""
 
 
 def _delay(facts: Facts, decision: Decision) -> int:
@@ -154,7 +180,7 @@ def _about(facts: Facts, decision: Decision) -> list[OpenInvoice]:
 
 
 def _net_not_positive(facts: Facts, decision: Decision, _days_off: DaysOff) -> list[Said]:
-    currencies = {one.currency for one in _about(facts, decision) if not one.paused}
+    currencies = {one.currency for one in _about(facts, decision)}
     nets = [
         f"{money(balance.net_minor, balance.currency)}" for balance in facts.balances if balance.currency in currencies
     ]
@@ -162,14 +188,21 @@ def _net_not_positive(facts: Facts, decision: Decision, _days_off: DaysOff) -> l
 
 
 def _below_minimum(facts: Facts, decision: Decision, _days_off: DaysOff) -> list[Said]:
-    currencies = {one.currency for one in _about(facts, decision) if not one.paused}
-    minimum = facts.policy.receivables.minimum_amount_minor
+    currencies = {one.currency for one in _about(facts, decision)}
     amounts = [
-        f"{money(one.unpaid_minor, one.currency)} open, less than {money(minimum[one.currency], one.currency)}"
-        for one in facts.balances
-        if one.currency in currencies and one.net_positive and not one.chaseable
+        _too_little(facts, balance)
+        for balance in facts.balances
+        if balance.currency in currencies and balance.net_minor > 0 and not balance.chaseable
     ]
     return [said(f"Too little is owed to be chased: {listed(amounts)}.", "6.3")]
+
+
+def _too_little(facts: Facts, balance: Balance) -> str:
+    free = money(balance.unpaid_minor, balance.currency)
+    if balance.unpaid_minor == 0:
+        return f"{free} free of pauses and promises"
+    minimum = facts.policy.receivables.minimum_amount_minor[balance.currency]
+    return f"{free} open, less than {money(minimum, balance.currency)}"
 
 
 def _no_address(facts: Facts, _decision: Decision, _days_off: DaysOff) -> list[Said]:

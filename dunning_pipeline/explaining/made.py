@@ -63,9 +63,11 @@ def read_made(connection: duckdb.DuckDBPyConnection, customer_key: int, on: date
     decisions = read_decisions(connection, frozen, {**key, "batch_id": batch.batch_id})
     tried = (
         "select reminder_id, outcome, attempted_at, error_detail from dunning.sent_history"
-        " where contact_on = $day order by attempted_at desc, outcome = 'attempting'"
+        # That this batch superseded an earlier one of the day says nothing about its own reminders.
+        " where contact_on = $day and (outcome <> 'superseded' or batch_id = $batch_id)"
+        " order by attempted_at desc, outcome = 'attempting'"
     )
-    return Made(batch, decisions, records(connection, Sent, tried, {"day": on}))
+    return Made(batch, decisions, records(connection, Sent, tried, {"day": on, "batch_id": batch.batch_id}))
 
 
 @dataclass(frozen=True)

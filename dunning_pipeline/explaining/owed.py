@@ -78,7 +78,18 @@ def pauses_of(facts: Facts, invoice: OpenInvoice) -> list[Pause]:
 
 def promises_of(facts: Facts, invoice: OpenInvoice) -> list[Promise]:
     """The promises that hold an invoice."""
-    return [promise for promise in running(facts) if promise.invoice_id in (None, invoice.invoice_id)]
+    return [
+        promise
+        for promise in running(facts)
+        if promise.invoice_id == invoice.invoice_id or (promise.invoice_id is None and _promised(facts, promise))
+    ]
+
+
+def _promised(facts: Facts, promise: Promise) -> list[OpenInvoice]:
+    """The unpaid invoices that a promise is about: the one that it names, else those known when it was made."""
+    known = {one.invoice_id for one in facts.invoices if one.recorded_on <= promise.promised_on}
+    about = known if promise.invoice_id is None else {promise.invoice_id}
+    return [one for one in facts.open_invoices if one.invoice_id in about]
 
 
 def running(facts: Facts) -> list[Promise]:
@@ -157,8 +168,7 @@ def _until(pause: Pause) -> str:
 
 def _matters(facts: Facts, promise: Promise) -> bool:
     """Whether a promise covers something unpaid, now or until it was broken."""
-    covered = [one for one in facts.open_invoices if promise.invoice_id in (None, one.invoice_id)]
-    return any(one.broken_promise or promise.pay_by >= facts.day for one in covered)
+    return any(one.broken_promise or promise.pay_by >= facts.day for one in _promised(facts, promise))
 
 
 def _promise(facts: Facts, promise: Promise) -> Said:

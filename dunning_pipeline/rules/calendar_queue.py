@@ -41,7 +41,16 @@ class Replay:
 def replay(records: Records, policy: Policy, first: date, last: date) -> Replay:
     """What deciding every day from `first` to `last` would send if each reminder was accepted on its day.
 
-    What was really sent in the window, or rejected, is not looked at; contacts recorded by hand are.
+    What was really sent in the window, or rejected, is not looked at; contacts recorded by hand are (RULES 2 to 6).
+
+    Args:
+        records: what was known by `last`.
+        policy: all that decides.
+        first: the first day.
+        last: the last one, included.
+
+    Raises:
+        KeyError: a smart rule asks for a column that `records.customers` does not have.
     """
     window = Window.of(first, last)
     stood = timeline(records, policy, window)

@@ -83,7 +83,16 @@ def _alone(ordered: np.ndarray) -> np.ndarray:
 
 
 def in_order(candidates: pd.DataFrame, rates: Mapping[str, Decimal]) -> pd.DataFrame:
-    """The candidates, those of a customer in the order in which RULES 2.1 would let them carry."""
+    """The candidates, those of a customer in the order in which RULES 2.1 would let them carry.
+
+    Args:
+        candidates: customer_key, invoice_id, due_on, currency (categorical), total_minor; whoever shares a customer_key
+            competes.
+        rates: units of base currency per unit of each currency, the base currency's own (1) included.
+
+    Returns:
+        The same rows and columns, with their index, by customer_key and then the one that carries first.
+    """
     together = candidates.groupby(["customer_key", "due_on"]).ngroup()
     size = comparable_totals(candidates.assign(customer_key=together), rates)
     order = ["customer_key", "due_on", "size", "invoice_id"]
@@ -148,7 +157,16 @@ def _found_at(places: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def comparable_totals(tied: pd.DataFrame, rates: Mapping[str, Decimal]) -> "pd.Series[int]":
-    """Integers that order the totals of a customer: minor units, or ranks where several currencies tie."""
+    """Integers that order the totals of a customer: minor units, or ranks where several currencies tie (RULES 2.1).
+
+    Args:
+        tied: customer_key, currency (categorical), total_minor; rows with the same customer_key are compared.
+        rates: units of base currency per unit of each currency; one that is missing has all of its tie compared by
+            number of major units.
+
+    Returns:
+        Indexed like `tied`; comparable among rows of one customer_key only.
+    """
     codes = tied["currency"].cat.codes.groupby(tied["customer_key"])
     mixed = (codes.transform("min") != codes.transform("max")).to_numpy()
     totals = tied["total_minor"].copy()

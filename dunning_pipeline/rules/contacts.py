@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from dunning_pipeline.policy import Policy
-from dunning_pipeline.rules.ladder import Executed, executions_of
+from dunning_pipeline.rules.ladder import Executed, named_actions
 from dunning_pipeline.rules.receivables import NO_KEY
 from dunning_pipeline.rules.spans import begins, packed, running_sums, unpacked
 from dunning_pipeline.rules.timing import day_numbers, latest_of
@@ -82,7 +82,16 @@ def latest_contacts(contacts: pd.DataFrame, column: str, key: np.ndarray, day: n
 
 
 def latest_order_events(order_events: pd.DataFrame, customer_key: np.ndarray, day: np.ndarray) -> np.ndarray:
-    """The day of each customer's latest event about an order, up to and including a day; NaT for none (RULES 5.4)."""
+    """The day of each customer's latest event about an order, up to and including a day (RULES 5.4).
+
+    Args:
+        order_events: customer_key, contact_on.
+        customer_key: of each row.
+        day: of each row, days since 1970.
+
+    Returns:
+        One datetime64[D] for each row; NaT where the customer got none by then.
+    """
     # It counts on its own day already, as what was recorded by hand does.
     events = order_events.assign(kind="recorded", known_on=order_events["contact_on"])
     return latest_contacts(events, "customer_key", customer_key, day)
@@ -103,12 +112,14 @@ def executed_actions(
         workflow: its position in the policy, or NO_WORKFLOW.
         day: of each row, days since 1970.
     """
-    executing = contacts[(contacts["kind"] != "unknown") & (contacts["invoice_key"] >= 0)]
-    executions = executions_of(executing.dropna(subset=["workflow", "action"]), policy)
-    course = executions["invoice_key"].to_numpy() * len(policy.workflows) + executions["workflow"].to_numpy()
+    named = named_actions(contacts, policy)
+    executing = ((contacts["kind"] != "unknown") & (contacts["invoice_key"] >= 0)).to_numpy()
+    named = named.take(executing[named.row])
+    executions = contacts[["invoice_key", "kind", "contact_on", "known_on"]].iloc[named.row]
+    course = executions["invoice_key"].to_numpy() * len(policy.workflows) + named.workflow
     places = packed(course, counts_from(executions))
     order = np.argsort(places)
-    state = _states(executions.iloc[order], course[order])
+    state = _states(course[order], named.position[order], day_numbers(executions["contact_on"])[order])
     at = _last_at(places[order], np.where(workflow < 0, NO_KEY, invoice_key * len(policy.workflows) + workflow), day)
     executed = Executed.nothing(len(day))
     found = np.flatnonzero(at >= 0)
@@ -118,9 +129,8 @@ def executed_actions(
     return executed
 
 
-def _states(executions: pd.DataFrame, course: np.ndarray) -> Executed:
+def _states(course: np.ndarray, position: np.ndarray, contact_on: np.ndarray) -> Executed:
     """What was executed of each course after each execution, which are in order of course and day."""
-    position, contact_on = executions["position"].to_numpy(), day_numbers(executions["contact_on"])
     furthest = np.maximum.accumulate(packed(course, position))
     begin = begins(furthest)
     is_furthest = packed(course, position) == furthest

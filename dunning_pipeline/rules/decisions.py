@@ -68,7 +68,7 @@ def decide(facts: Facts, policy: Policy) -> pd.DataFrame:
     rows = _with_next_action(rows, facts.contacts, policy, calendar)
     rows = _with_due_dates(_with_last_contact(rows, facts.contacts, policy), policy, calendar)
     rows["reason"] = _reasons(rows, facts, policy, calendar)
-    due = rows[(rows["reason"] == REMIND) | (rows["reason"] == _CODE["contact_cap"])]
+    due = _that_may_be_second_on_the_day(rows, facts)
     due = due.assign(reminder_id=_reminder_ids(due, facts, policy))
     due = _with_sent_before_the_order_event(due, facts, calendar)
     due = _one_per_day(due, facts, policy, calendar)
@@ -87,8 +87,8 @@ def _units(facts: Facts) -> pd.DataFrame:
     """What is decided on: customers by what is left at their level, and invoices of their own workflow (RULES 2.4).
 
     Has the carrying invoice where one carries (else no `due_on`), the place of the customer in `facts.customers`, and
-    whether all that the unit owes is held by pauses (`all_paused`) or anyhow (`all_held`), can be chased
-    (`net_positive`, `chaseable`), or is `unclear`.
+    whether all that the unit owes is held by pauses (`all_paused`) or anyhow (`all_held`) or is `unclear`, and whether
+    some of it is in a currency with a positive net balance (`net_positive`), or can be chased (`chaseable`).
     """
     owed = _with_flags(facts.open_invoices, facts.balances)
     units = pd.concat([_customer_units(owed, facts), _invoice_units(owed, facts.carrying)], ignore_index=True)
@@ -108,7 +108,7 @@ def _with_flags(owed: pd.DataFrame, balances: pd.DataFrame) -> pd.DataFrame:
         own=(owed["level"] == "invoice").to_numpy(),
         all_paused=(owed["paused_by"] == "pause").to_numpy(dtype=bool),
         all_held=held,
-        net_positive=~held & balances["net_positive"].to_numpy(dtype=bool)[at],
+        net_positive=(balances["net_minor"].to_numpy() > 0)[at],
         chaseable=~held & balances["chaseable"].to_numpy(dtype=bool)[at],
     )
 
@@ -342,31 +342,41 @@ def _identity(due: pd.DataFrame, facts: Facts, policy: Policy) -> pd.DataFrame:
     )
 
 
+def _that_may_be_second_on_the_day(rows: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """What goes, and what a cap or day off keeps back though the day has a reminder, which is told first (RULES 6)."""
+    reason = rows["reason"].to_numpy()
+    kept = np.flatnonzero(np.isin(reason, [_CODE["contact_cap"], _CODE["non_working_day"]]))
+    asked = reason == REMIND
+    asked[kept] = _is_reminded(rows.iloc[kept], _reminders(facts.contacts))
+    return rows[asked]
+
+
 def _with_sent_before_the_order_event(due: pd.DataFrame, facts: Facts, calendar: timing.WorkingDays) -> pd.DataFrame:
     """Decides again alike what was sent on the day already: an order event after it caps nothing (RULES 5.2)."""
     capped = (due["reason"] == _CODE["contact_cap"]).to_numpy()
     sent = capped & _is_of_day(due, _reminders(facts.contacts))
     day = _dates(due["day"].to_numpy())
     open_today = calendar.take(due.index.to_numpy()).forward(day) == day
-    reason = np.where(sent, np.where(open_today, REMIND, _CODE["non_working_day"]), due["reason"])
-    return due.assign(reason=reason, reminder_id=due["reminder_id"].where(reason == REMIND))
+    return due.assign(reason=np.where(sent, np.where(open_today, REMIND, _CODE["non_working_day"]), due["reason"]))
 
 
 def _one_per_day(due: pd.DataFrame, facts: Facts, policy: Policy, calendar: timing.WorkingDays) -> pd.DataFrame:
     """Holds what comes second on the day: for a customer, or for an invoice of its own (RULES 5.2, 5.4)."""
     reminders = _reminders(facts.contacts)
-    to_customers = reminders[reminders["level"] == "customer"]
-    reminded = np.where(
-        due["own"],
-        _has_day(due, reminders, "invoice_key"),
-        _has_day(due, to_customers, "customer_key"),
-    )
-    second = (due["reason"] == REMIND).to_numpy() & reminded & ~_is_of_day(due, reminders)
-    if not second.any():
-        return due
+    second = _is_reminded(due, reminders) & ~_is_of_day(due, reminders)
     held = due[second].assign(reason=_CODE["minimum_contact_delay"], last_contact_on=due.loc[second, "as_of"])
     held = _with_due_dates(held, policy, calendar.take(held.index.to_numpy()))
-    return _replaced(due, held).assign(reminder_id=due["reminder_id"].mask(second))
+    decided = _replaced(due, held)
+    return decided.assign(reminder_id=due["reminder_id"].where(decided["reason"] == REMIND))
+
+
+def _is_reminded(rows: pd.DataFrame, reminders: pd.DataFrame) -> np.ndarray:
+    """Whether a reminder was sent on each row's day: to the customer, or about the invoice of its own."""
+    to_customers = reminders[reminders["level"] == "customer"]
+    reminded: np.ndarray = np.where(
+        rows["own"], _has_day(rows, reminders, "invoice_key"), _has_day(rows, to_customers, "customer_key")
+    )
+    return reminded
 
 
 def _reminders(contacts: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dunning_pipeline.rules.labels import labelled
 from dunning_pipeline.rules.receivables import NO_KEY
+from dunning_pipeline.rules.spans import distinct, packed, place_in
 
 
 def mark_holds(owed: pd.DataFrame, pauses: pd.DataFrame, promises: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +19,7 @@ def mark_holds(owed: pd.DataFrame, pauses: pd.DataFrame, promises: pd.DataFrame)
     A pause is named before a promise when both hold an invoice.
 
     Args:
-        owed: day (since 1970), customer_key, invoice_key, recorded_on.
+        owed: day (since 1970), customer_key, invoice_key, recorded_on, unpaid; all that their customers owe.
         pauses: scope, customer_key, invoice_key, paused_from, paused_until, recorded_on.
         promises: promise_id, customer_key, invoice_key (NO_KEY: everything), promised_on, pay_by, pauses,
             withdrawn_on, recorded_on.
@@ -27,7 +28,8 @@ def mark_holds(owed: pd.DataFrame, pauses: pd.DataFrame, promises: pd.DataFrame)
         nobody = labelled(np.full(len(owed), -1), ["pause", "promise"])
         return owed.assign(paused=False, paused_by=nobody, broken_promise=False)
     by_pause = _held(owed, _held_by_pauses(pauses))
-    by_promise = _held(owed, _held_by_promises(promises)) & ~by_pause
+    by_promise = _held(owed, _held_by_named_promises(promises)) | _held_by_general_promises(owed, promises)
+    by_promise &= ~by_pause
     return owed.assign(
         paused=by_pause | by_promise,
         paused_by=labelled(np.where(by_pause, 0, np.where(by_promise, 1, -1)), ["pause", "promise"]),
@@ -64,12 +66,20 @@ def _pairs(owed: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
 def _rows_with(owed: pd.DataFrame, column: str, keys: pd.Series) -> pd.DataFrame:
     """Owed rows with one of the keys, and their places."""
     rows = np.flatnonzero(owed[column].isin(keys).to_numpy()) if len(keys) else np.empty(0, dtype="int64")
-    columns = owed[["day", "customer_key", "invoice_key", "recorded_on"]]
+    columns = owed[["day", "customer_key", "invoice_key", "recorded_on", "unpaid"]]
     return columns.iloc[rows].rename(columns={"recorded_on": "known_on"}).assign(row=rows)
 
 
 def active_pauses(pauses: pd.DataFrame, as_of: date) -> pd.DataFrame:
-    """The pauses in force on `as_of`: from `paused_from` to the day before `paused_until` (RULES 6.1)."""
+    """The pauses in force on `as_of`: from `paused_from` to the day before `paused_until` (RULES 6.1).
+
+    Args:
+        pauses: paused_from, paused_until (empty: no end), recorded_on, and whatever else is wanted of them.
+        as_of: the day; a pause that was recorded later is not in force on it.
+
+    Returns:
+        These rows with all their columns and their index.
+    """
     return pauses[_on(pause_spans(pauses), as_of)]
 
 
@@ -92,12 +102,22 @@ def _promise_spans(promises: pd.DataFrame) -> pd.DataFrame:
 
 
 def hold_spans(pauses: pd.DataFrame, promises: pd.DataFrame) -> pd.DataFrame:
-    """While what which customers and invoices are held by pauses and promises (RULES 6.1, 6.2).
+    """While what customers and invoices are held by pauses and by promises that name an invoice (RULES 6.1, 6.2).
 
     Returns:
         customer_key, invoice_key (NO_KEY: whatever the customer owes), held_from, held_until (outside; empty: never).
     """
-    return pd.concat([_held_by_pauses(pauses), _held_by_promises(promises)], ignore_index=True)
+    return pd.concat([_held_by_pauses(pauses), _held_by_named_promises(promises)], ignore_index=True)
+
+
+def general_promises(promises: pd.DataFrame) -> pd.DataFrame:
+    """The promises that name no invoice and pause: they hold a customer while something promised is unpaid (RULES 6.2).
+
+    Returns:
+        customer_key, promised_on (what is known by then is promised), held_from, held_until (outside) at the latest.
+    """
+    general = promises[promises["pauses"].astype(bool) & (promises["invoice_key"] == NO_KEY)]
+    return general[["customer_key", "promised_on"]].join(_promise_spans(general))
 
 
 def _held_by_pauses(pauses: pd.DataFrame) -> pd.DataFrame:
@@ -108,9 +128,25 @@ def _held_by_pauses(pauses: pd.DataFrame) -> pd.DataFrame:
     return paused.drop(columns="scope")
 
 
-def _held_by_promises(promises: pd.DataFrame) -> pd.DataFrame:
+def _held_by_named_promises(promises: pd.DataFrame) -> pd.DataFrame:
     promised = promises[["customer_key", "invoice_key"]].join(_promise_spans(promises))
-    return promised[promises["pauses"].astype(bool)]
+    return promised[promises["pauses"].astype(bool) & (promises["invoice_key"] != NO_KEY)]
+
+
+def _held_by_general_promises(owed: pd.DataFrame, promises: pd.DataFrame) -> np.ndarray:
+    """Whether a promise holds each invoice on its day because one that was known when it was made is unpaid."""
+    held = np.zeros(len(owed), dtype=bool)
+    general = general_promises(promises)
+    if general.empty:
+        return held
+    pairs = _pairs(owed, general.assign(promise=np.arange(len(general)), invoice_key=NO_KEY))
+    day = pairs["day"].to_numpy().astype("datetime64[D]")
+    in_time = (pairs["held_from"].to_numpy() <= day) & ~(pairs["held_until"].to_numpy() <= day)
+    promised = in_time & pairs["unpaid"].to_numpy() & (pairs["known_on"] <= pairs["promised_on"]).to_numpy()
+    places = packed(pairs["promise"].to_numpy(dtype="int64"), pairs["day"].to_numpy())
+    holds = in_time & (place_in(distinct(places[promised]), places) >= 0)
+    held[pairs["row"].to_numpy(dtype="int64")[holds]] = True
+    return held
 
 
 def _on(spans: pd.DataFrame, as_of: date) -> "pd.Series[bool]":

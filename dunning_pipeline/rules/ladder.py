@@ -1,6 +1,7 @@
 """Which action comes next in a workflow, and from which day: RULES.md section 4."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,11 +127,23 @@ class NextActions:
     trigger: np.ndarray
 
 
-def executions_of(contacts: pd.DataFrame, policy: Policy) -> pd.DataFrame:
-    """Contacts that name a present or former action of the policy: `workflow` becomes its place, `position` is new."""
+class Named(NamedTuple):
+    """Contacts that name an action: their rows, the place of the workflow in the policy and of the action in it."""
+
+    row: np.ndarray
+    workflow: np.ndarray
+    position: np.ndarray
+
+    def take(self, which: np.ndarray) -> "Named":
+        """Some of them."""
+        return Named(self.row[which], self.workflow[which], self.position[which])
+
+
+def named_actions(contacts: pd.DataFrame, policy: Policy) -> Named:
+    """The contacts whose `workflow` and `action` are a present or former action of the policy (RULES 4.2)."""
     workflow, action = (contacts[name].astype("category").cat for name in ("workflow", "action"))
     names = _action_names(policy)
-    # One place more than there are categories: the last one, -1, is for names that no contact has.
+    # One place more than there are categories: the last one, -1, is for names that no contact has, and for no name.
     places = np.full((len(workflow.categories) + 1, len(action.categories) + 1), NOTHING_EXECUTED)
     named = (
         workflow.categories.get_indexer(pd.Index(names["workflow"])),
@@ -140,13 +153,8 @@ def executions_of(contacts: pd.DataFrame, policy: Policy) -> pd.DataFrame:
     places[-1], places[:, -1] = NOTHING_EXECUTED, NOTHING_EXECUTED
     place = places[workflow.codes.to_numpy(), action.codes.to_numpy()]
     known = np.flatnonzero(place != NOTHING_EXECUTED)
-    return (
-        contacts.drop(columns="action")
-        .iloc[known]
-        .assign(
-            workflow=names["workflow_at"].to_numpy()[place[known]], position=names["position"].to_numpy()[place[known]]
-        )
-    )
+    at = place[known]
+    return Named(known, names["workflow_at"].to_numpy()[at], names["position"].to_numpy()[at])
 
 
 def next_actions(

@@ -124,7 +124,16 @@ def _in_order(courses: Courses) -> Courses:
 
 
 def anchors(invoices: pd.DataFrame, courses: Courses, policy: Policy) -> np.ndarray:
-    """The date that each course's actions count from, as datetime64[D] (RULES 4.1)."""
+    """The date that each course's actions count from (RULES 4.1).
+
+    Args:
+        invoices: issued_on, due_on; the rows that `courses.row` counts.
+        courses: each with a workflow of the policy.
+        policy: whose workflows say what their anchor is.
+
+    Returns:
+        The due date (for want of one the issue date) or the issue date of each carrying invoice, as datetime64[D].
+    """
     by_issue = np.array([workflow.anchor == "issue_date" for workflow in policy.workflows])[courses.workflow]
     issued, due = timing.day_numbers(invoices["issued_on"])[courses.row], due_dates(invoices)[courses.row]
     return dates(np.where(by_issue, issued, due))

@@ -73,7 +73,17 @@ def _rows(ledger: Ledger, tolerance: Mapping[str, int], window: Window) -> pd.Da
 
 
 def are_paid(ledger: Ledger, tolerance: Mapping[str, int], invoice_key: np.ndarray, day: np.ndarray) -> np.ndarray:
-    """Whether no more than the tolerance was open of invoices on days (since 1970), whatever else became of them."""
+    """Whether no more than the tolerance was open of invoices on days, whatever else became of them (RULES 1.3).
+
+    Args:
+        ledger: what was known by the last of the days; has every invoice that is asked for.
+        tolerance: minor units per currency up to which an open balance counts as paid.
+        invoice_key: the invoices, any of them several times.
+        day: the day (since 1970) on which each is asked for.
+
+    Returns:
+        One answer for each key and day, in their order.
+    """
     row, known, amount = applied_payments(ledger)
     places = packed(row, known)
     order = np.argsort(places)

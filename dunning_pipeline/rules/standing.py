@@ -4,7 +4,7 @@ The same rules as for a single day (receivables.py, holds.py), for all days at o
 happens and not with the days.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from dunning_pipeline.rules.spans import (
     begins,
     crossed,
     distinct,
+    first_of,
     joined,
     packed,
     place_in,
@@ -42,7 +43,8 @@ class Ledger:
 
     invoices: customer_key, invoice_key, issued_on, due_on, currency, total_minor, status, recorded_on, voided_on,
         written_off_on, disputed_on, dispute_resolved_on, missing_since; one row per invoice.
-    payments: customer_key, invoice_key (NO_KEY: unapplied), currency, amount_minor, paid_on, recorded_on.
+    payments: customer_key, invoice_key (NO_KEY: unapplied), currency, amount_minor, paid_on, recorded_on. One that came
+        before its invoice is there as unapplied too, and is taken back when the invoice becomes known (RULES 1.4).
     pauses: scope, customer_key, invoice_key, paused_from, paused_until, recorded_on.
     promises: promise_id, customer_key, invoice_key (NO_KEY: everything), promised_on, pay_by, pauses, withdrawn_on,
         recorded_on.
@@ -131,7 +133,17 @@ class Standing:
 
 
 def standing(records: Ledger, tolerance: Mapping[str, int], window: Window) -> Standing:
-    """How each invoice stands, from day to day, in order of row and day."""
+    """How each invoice stands, from day to day (RULES 1.1 to 1.3, 6.1, 6.2).
+
+    Args:
+        records: what was known by the last day; what is dated or recorded later than a day does not count on it.
+        tolerance: minor units per currency up to which an open balance counts as paid; none for a currency: 0.
+        window: the days.
+
+    Returns:
+        Disjoint spans within the window in order of the invoices' rows and of days; `open_minor` in minor units of the
+        invoice's currency, never 0. Payments in another currency than their invoice are ignored.
+    """
     invoices = records.invoices
     begin = np.maximum(day_numbers(invoices["recorded_on"]), window.first)
     row, known, amount = applied_payments(records)
@@ -144,7 +156,7 @@ def standing(records: Ledger, tolerance: Mapping[str, int], window: Window) -> S
 
     rows = np.flatnonzero(matters)
     dated = matters & _is_dated(invoices)
-    held = _held(records, begin, matters, window)
+    held = _held(records, begin, matters, tolerance, window)
     paid, held_from, held_until = (
         packed(row[later], known[later]),
         packed(held.key, held.start),
@@ -202,14 +214,20 @@ def _counts(invoices: pd.DataFrame, row: np.ndarray, day: np.ndarray, dated: np.
     """Whether the invoices count on their days (RULES 1.1); asked only of those for which that can change."""
     counting = np.ones(len(row), dtype=bool)
     asked = np.flatnonzero(dated[row])
-    of_asked, days = invoices.iloc[row[asked]], day[asked].astype("datetime64[D]")
+    of_asked, days = invoices[[*_DATES, "status", "recorded_on"]].iloc[row[asked]], day[asked].astype("datetime64[D]")
     counting[asked] = receivables.counts(of_asked, days) & ~receivables.vanished(of_asked, days)
     return counting
 
 
-def _held(records: Ledger, begin: np.ndarray, matters: np.ndarray, window: Window) -> Spans:
+def _held(
+    records: Ledger, begin: np.ndarray, matters: np.ndarray, tolerance: Mapping[str, int], window: Window
+) -> Spans:
     """While what pauses and promises hold the invoices that matter, from the day on which these are looked at."""
-    held = holds.hold_spans(records.pauses, records.promises)
+    general = _held_by_general_promises(records, tolerance, window)
+    held = pd.concat([holds.hold_spans(records.pauses, records.promises), *general], ignore_index=True)
+    if held.empty:
+        nothing = np.empty(0, dtype="int64")
+        return Spans(nothing, nothing, nothing)
     keys = records.invoices[["customer_key", "invoice_key"]]
     named = keys["invoice_key"].isin(held["invoice_key"]) | keys["customer_key"].isin(
         held.loc[held["invoice_key"] == NO_KEY, "customer_key"]
@@ -226,6 +244,36 @@ def _held(records: Ledger, begin: np.ndarray, matters: np.ndarray, window: Windo
     row = found["row"].to_numpy(dtype="int64")
     start = np.maximum(day_numbers(found["held_from"]), begin[row])
     return window.clip(Spans(row, start, ends(found["held_until"])))[0]
+
+
+def _held_by_general_promises(records: Ledger, tolerance: Mapping[str, int], window: Window) -> Iterator[pd.DataFrame]:
+    """While what promises that name no invoice hold their customers, as `holds.hold_spans`; no frame without promises.
+
+    They hold while an invoice that was known when they were made is unpaid, whatever else holds it (RULES 6.2).
+    """
+    promises = holds.general_promises(records.promises)
+    if promises.empty:
+        return
+    invoices = records.invoices[records.invoices["customer_key"].isin(promises["customer_key"])]
+    free = Ledger(invoices, records.payments, records.pauses.iloc[:0], records.promises.iloc[:0])
+    stood = standing(free, tolerance, window)
+    unpaid = stood.spans.take(np.flatnonzero(stood.unpaid))
+    known = invoices[["customer_key", "recorded_on"]].iloc[unpaid.key].assign(start=unpaid.start, stop=unpaid.stop)
+    pairs = promises.assign(promise=np.arange(len(promises))).merge(known, on="customer_key", validate="m:m")
+    pairs = pairs[pairs["recorded_on"] <= pairs["promised_on"]]
+    start = np.maximum(pairs["start"].to_numpy(), day_numbers(pairs["held_from"]))
+    stop = np.minimum(pairs["stop"].to_numpy(), ends(pairs["held_until"]))
+    some = np.flatnonzero(start < stop)
+    each, _ = first_of(Spans(pairs["promise"].to_numpy()[some], start[some], stop[some]))
+    whole, _ = joined(each, np.zeros(len(each)))
+    yield pd.DataFrame(
+        {
+            "customer_key": promises["customer_key"].to_numpy()[whole.key],
+            "invoice_key": NO_KEY,
+            "held_from": whole.start.astype("datetime64[D]").astype("datetime64[s]"),
+            "held_until": whole.stop.astype("datetime64[D]").astype("datetime64[s]"),
+        }
+    )
 
 
 def _until_next(start: np.ndarray, new: np.ndarray, stop: int) -> np.ndarray:

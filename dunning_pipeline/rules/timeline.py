@@ -66,7 +66,20 @@ class Timeline:
 
 
 def timeline(records: Records, policy: Policy, window: Window) -> Timeline:
-    """What every customer, and every invoice of its own workflow, is under from day to day (RULES 1 to 3)."""
+    """What every customer, and every invoice of its own workflow, is under from day to day (RULES 1 to 3).
+
+    Args:
+        records: what was known by the last day.
+        policy: workflows, smart rules, tolerances, minimum amounts and exchange rates.
+        window: the days.
+
+    Returns:
+        Courses within the window, those of customers before those of invoices; days on which the organisation is paused
+        are cut out of them, but do not matter for `chased`, which is in order.
+
+    Raises:
+        KeyError: a smart rule asks for a column that `records.customers` does not have.
+    """
     invoices, amounts = records.invoices, policy.receivables
     customer = invoices["customer_key"].to_numpy()
     stood = standing(records, amounts.tolerance_minor, window)

@@ -67,8 +67,8 @@ class WorkingDays:
 
         Args:
             policy: its calendar: days of the week, holidays of a country and subdivision, `by_customer_country`.
-            country: ISO 3166 code of each row; read only with `by_customer_country`. A country that is empty or
-                unknown gets the organisation's holidays.
+            country: ISO 3166 code of each row; read only with `by_customer_country`. A country that is empty, unknown
+                or the organisation's own gets the organisation's holidays, those of its subdivision included.
             years: the years whose holidays matter.
         """
         rule = policy.calendar.holidays
@@ -76,7 +76,7 @@ class WorkingDays:
         own = np.busdaycalendar(week, _holidays(rule.country, rule.subdivision, years))
         if not rule.by_customer_country:
             return cls(Calendars([own]), np.zeros(len(country), dtype="int64"))
-        known = [code for code in country.dropna().unique() if code in supported_countries()]
+        known = [code for code in country.dropna().unique() if code in supported_countries() - {rule.country}]
         calendars = [own, *(np.busdaycalendar(week, _holidays(code, None, years)) for code in known)]
         return cls(Calendars(calendars), pd.Index(known).get_indexer(pd.Index(country)) + 1)
 

@@ -6,14 +6,18 @@ with accepted as not materialized (
     from dunning.sent_history
     where stream = 'invoice' and outcome = 'accepted' and contact_on <= $last
 ),
--- A reminder may have been accepted twice on one day; it is one contact.
+-- A reminder may have been accepted twice on one day; it is one contact, here and within the window. Of the id a hash is
+-- enough to tell reminders apart.
 before as (
-    select distinct
-        customer_key, invoice_key, level::contact_level as level, try_cast(workflow as workflow_name) as workflow,
-        try_cast(action as action_name) as action, contact_on, contact_on as known_on, null as reminder_id,
-        'accepted'::contact_kind as kind
-    from accepted join contacted_invoices using (invoice_id, customer_id)
-    where contact_on < $first
+    select * exclude (reminder), null as reminder_id
+    from (
+        select distinct
+            customer_key, invoice_key, level::contact_level as level, try_cast(workflow as workflow_name) as workflow,
+            try_cast(action as action_name) as action, contact_on, contact_on as known_on,
+            'accepted'::contact_kind as kind, hash(reminder_id) as reminder
+        from accepted join contacted_invoices using (invoice_id, customer_id)
+        where contact_on < $first
+    )
 ),
 latest as (
     select

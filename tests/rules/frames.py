@@ -176,8 +176,11 @@ _parsed = cache(parse_policy)
 def with_holidays(
     rules: Rules, country: str | None, subdivision: str | None = None, *, by_customer_country: bool = False
 ) -> Rules:
-    """The rules with the holidays of the organisation, and of each customer's country if asked for."""
-    by_country = {code: holiday_dates(code) for code in COUNTRIES}
+    """The rules with the holidays of the organisation, and of each customer's country if asked for.
+
+    The organisation's own country has those of its subdivision too.
+    """
+    by_country = {code: holiday_dates(code, subdivision if code == country else None) for code in COUNTRIES}
     return replace(
         rules,
         holidays=holiday_dates(country, subdivision) if country else frozenset(),
@@ -197,7 +200,10 @@ def _major(amounts: dict[str, int]) -> dict[str, str]:
 
 
 def frames_of(ledger: Ledger) -> Frames:
-    """The frames of a ledger; rows that are refused on loading (1.2) are left out."""
+    """The frames of a ledger; rows that are refused on loading (1.2) are left out.
+
+    A payment that came before its invoice is there as loading has it: unapplied, taken back, and applied (1.4).
+    """
     customer_key = _keys(row.customer_id for row in _all_rows(ledger))
     invoice_key = _keys(row.invoice_id for row in [*ledger.invoices, *ledger.payments, *ledger.pauses])
     invoice_key = _keys([*invoice_key, *(row.invoice_id for row in [*ledger.promises, *ledger.assignments])])
@@ -212,6 +218,7 @@ def frames_of(ledger: Ledger) -> Frames:
 
     payments = [row for row in ledger.payments if not reference._is_positive_refund(row)]
     payments = [row for row in payments if _currency_fits(row, invoices)]
+    payments += [credit for row in payments for credit in _credits_before_the_invoice(row, invoices)]
     known = {customer.customer_id: customer for customer in ledger.customers}
     customers = [known.get(customer_id, Customer(customer_id)) for customer_id in customer_key]
     return Frames(
@@ -273,6 +280,18 @@ def frames_of(ledger: Ledger) -> Frames:
             customer_key=[customer_key[row.customer_id] for row in ledger.order_events],
         ).rename(columns={"sent_on": "contact_on"}),
     )
+
+
+def _credits_before_the_invoice(payment: Payment, invoices: dict[str, Invoice]) -> list[Payment]:
+    """What a payment is until its invoice becomes known: unapplied, and taken back on that day (1.4)."""
+    invoice = invoices.get(payment.invoice_id)
+    if invoice is None:
+        return []
+    credit = replace(payment, invoice_id=None, recorded_on=payment.recorded_on or payment.paid_on)
+    applied_on = invoice.recorded_on or invoice.issued_on
+    if applied_on <= max(credit.paid_on, credit.recorded_on):
+        return []
+    return [credit, replace(credit, amount_minor=-credit.amount_minor, paid_on=applied_on, recorded_on=applied_on)]
 
 
 def _own_key(row: object, invoice_id: str | None, invoices: dict[str, Invoice], invoice_key: dict[str, int]) -> int:

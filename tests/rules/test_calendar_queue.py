@@ -90,7 +90,7 @@ def reference_workflow(rules: Rules, name: str) -> Workflow:
     return next(workflow for workflow in rules.workflows if workflow.name == name)
 
 
-@settings(FEW, max_examples=10)
+@settings(FEW, max_examples=5)
 @given(knobs)
 def test_a_replay_is_what_deciding_day_after_day_gives(chosen):
     compare(chosen)

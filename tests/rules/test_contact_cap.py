@@ -121,10 +121,15 @@ def test_an_order_event_after_the_reminder_of_the_day_caps_nothing():
     assert decisions(run(perhaps, rules)) == due
 
 
-def test_an_order_event_after_another_reminder_of_the_day_leaves_the_cap_as_the_reason():
+@pytest.mark.parametrize("days_off", [frozenset(), frozenset({0})])
+def test_that_the_day_has_another_reminder_is_told_before_the_cap_and_before_a_day_off(days_off):
     other = Contact("c1", MONDAY, "Z", "standard", "step_1", "another")
-    (row,) = each_day(book(invoice(), order_events=ordered(1), contacts=[other]), capped(1, 5), 1)
-    assert row.reason == "contact_cap"
+    ledger = book(invoice(), order_events=ordered(1), contacts=[other])
+    rules = capped(1, 5, working_days=EVERY_DAY - days_off)
+    (row,) = each_day(ledger, rules, 1)
+    assert (row.reason, row.last_contact_on) == ("minimum_contact_delay", MONDAY)
+    assert (row.next_due_on, row.reminder_id) == (day(6), None)
+    assert each_day(replace(ledger, order_events=[]), rules, 1) == [row]
 
 
 def test_each_customer_waits_for_its_own_order_events():

@@ -19,6 +19,8 @@ from frames import (
     open_rows,
     payment,
     reason,
+    reference_replay,
+    replayed,
     rules_of,
     run,
     run_days,
@@ -145,6 +147,27 @@ def test_a_promise_that_names_no_invoice_pauses_all_of_them():
     assert held(ledger, day(2)) == {"A": "promise", "B": "promise"}
     assert decision(ledger, as_of=day(2)).carrying_invoice_id is None
     assert reason(ledger, as_of=day(2)) == "promise_to_pay"
+
+
+def test_a_promise_that_names_no_invoice_holds_until_all_that_was_known_then_is_paid():
+    rules = rules_of(0)
+    later = invoice("C", recorded_on=day(2))
+    general = replace(PROMISE, invoice_id=None, pay_by=day(8))
+    paid = [payment("A", 10_000, 3), payment("B", 10_000, 5)]
+    ledger = book(invoice("A"), invoice("B"), later, promises=[general], payments=paid)
+    assert reasons_on(ledger, 1, 2, 4, 5, rules=rules) == [*["promise_to_pay"] * 3, "remind"]
+    assert held(ledger, day(4)) == {"B": "promise", "C": "promise"}
+    assert replayed(ledger, rules, day(1), day(9)) == reference_replay(ledger, rules, day(1), day(9))
+    assert [row.remind_on for row in replayed(ledger, rules, day(1), day(9))] == [day(5)]
+
+
+def test_a_promise_that_names_no_invoice_holds_again_when_what_was_promised_is_open_again():
+    rules = rules_of(0, 1, 2, delay=0)
+    general = replace(PROMISE, invoice_id=None, pay_by=day(8))
+    back = [payment("A", 10_000, 3), payment("A", -10_000, 6, kind="chargeback")]
+    ledger = book(invoice("A"), invoice("C", recorded_on=day(2)), promises=[general], payments=back)
+    assert reasons_on(ledger, 2, 3, 5, 6, rules=rules) == ["promise_to_pay", "remind", "remind", "promise_to_pay"]
+    assert replayed(ledger, rules, day(1), day(9)) == reference_replay(ledger, rules, day(1), day(9))
 
 
 def test_a_promise_about_one_invoice_leaves_the_others():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from frames import (
+    CUSTOMER,
     MONDAY,
     Derived,
     book,
@@ -14,8 +14,10 @@ from frames import (
     invoice,
     payment,
     reason,
+    reasons,
     rules_of,
     run,
+    run_days,
 )
 from reference import Invoice, Pause, Payment
 
@@ -100,6 +102,19 @@ def test_exactly_the_tolerance_counts_as_paid_and_one_more_does_not():
 
 def test_a_tolerance_is_for_its_own_currency():
     assert unpaid_ids(invoice("A", total=5), invoice("B", total=5, currency="USD"), tolerance={"EUR": 5}) == ["B"]
+
+
+def test_a_currency_that_is_wholly_paused_still_makes_the_net_balance_of_one_currency_positive():
+    ledger = book(
+        invoice("A"),
+        invoice("B", currency="USD"),
+        payments=[payment(None, 20_000, 0, currency="USD")],
+        pauses=[Pause("z", "invoice", day(-5), invoice_id="A")],
+    )
+    assert reason(ledger) == "below_minimum_amount"
+    all_credited = replace(ledger, payments=[*ledger.payments, payment(None, 20_000, 0)])
+    assert reason(all_credited) == "net_balance_not_positive"
+    assert reason(replace(all_credited, invoices=[invoice("A")])) == "customer_paused"
 
 
 def test_days_overdue_are_zero_up_to_the_due_date():
@@ -200,8 +215,20 @@ def test_unapplied_payments_are_summed_per_customer_and_currency():
     assert sorted(nets) == [10_000 - 150 - 999, 10_000 - 9, 10_000 - 7]
 
 
-@pytest.mark.parametrize("as_of", [day(1), day(4)])
-def test_a_payment_for_an_invoice_that_is_not_known_yet_is_no_credit(as_of):
+def test_a_payment_is_credit_of_its_customer_until_its_invoice_becomes_known():
     later = invoice("B", recorded_on=day(5))
     ledger = book(invoice(), later, payments=[payment("B", 50_000, -3)])
-    assert reason(ledger, as_of=as_of) != "net_balance_not_positive"
+    (before,) = run(replace(ledger, invoices=[invoice()]), rules_of(1), day(4)).balances["net_minor"]
+    nets = run_days(ledger, rules_of(1), day(3), day(6)).balances["net_minor"]
+    assert [*nets] == [before, before, 10_000 - 40_000, 10_000 - 40_000]
+    assert before == 10_000 - 50_000
+    assert [reason(ledger, as_of=day(offset)) for offset in (4, 5)] == ["net_balance_not_positive"] * 2
+
+
+def test_credit_before_an_invoice_is_of_the_payer_and_ends_for_it_when_the_invoice_becomes_known():
+    later = invoice("B", recorded_on=day(5))
+    own = invoice("C", customer_id="c2")
+    early = payment("B", 10_000, 0, customer_id="c2")
+    ledger = book(invoice(), later, own, customers=[CUSTOMER, replace(CUSTOMER, customer_id="c2")], payments=[early])
+    assert reasons(ledger, rules_of(1), day(4)) == {"c1": "remind", "c2": "net_balance_not_positive"}
+    assert reasons(ledger, rules_of(1), day(5)) == {"c1": "remind", "c2": "remind"}

@@ -266,7 +266,8 @@ def test_holidays_of_the_organisation_s_country_and_subdivision_move_what_is_due
 
 
 @pytest.mark.parametrize(
-    ("country", "moved"), [("FR", True), ("JP", False), (None, True), ("", True), ("ZZ", True), ("Atlantis", True)]
+    ("country", "moved"),
+    [("FR", True), ("JP", False), ("DE", True), (None, True), ("", True), ("ZZ", True), ("Atlantis", True)],
 )
 def test_holidays_of_the_customer_s_country_count_where_they_are_known(country, moved):
     rules = with_holidays(rules_of(0, working_days=WEEKDAYS_ONLY), "DE", "BY", by_customer_country=True)
