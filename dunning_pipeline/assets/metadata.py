@@ -1,33 +1,26 @@
 """What Dagster's UI shows of a materialisation: counts, columns, a preview without addresses."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from dunning_pipeline.masking import masked, masked_value
 from dunning_pipeline.tables import Table
 
 PREVIEW_ROWS = 10
 COUNTED_VALUES = 30
 """More than there are reasons, so that the counts of decisions add up."""
-_ADDRESS = re.compile(r"([^\s@|\"<>(),;]?)[^\s@|\"<>(),;]*@")
-_PHONE = re.compile(r"\+\d{4,12}(\d{2})\b")
 
 Metadata = Mapping[str, Any]
-
-
-def masked(text: str) -> str:
-    """`text` with e-mail addresses and telephone numbers made unreadable: `j***@shop.test`, `+***42`."""
-    return _PHONE.sub(r"+***\1", _ADDRESS.sub(r"\1***@", text))
 
 
 def preview(frame: pd.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MarkdownMetadataValue:
     """The first rows as a table, addresses masked."""
     shown = frame.head(rows).astype(object).where(frame.head(rows).notna(), "")
     lines = ["| " + " | ".join(map(str, shown.columns)) + " |", "|" + " --- |" * shown.shape[1]]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in shown.to_numpy()]
+    lines += ["| " + " | ".join(map(_cell, shown.columns, row)) + " |" for row in shown.to_numpy()]
     return dg.MetadataValue.md(masked("\n".join(lines)))
 
 
@@ -48,7 +41,7 @@ def column_schema(table: Table) -> dg.TableSchemaMetadataValue:
     return dg.MetadataValue.table_schema(dg.TableSchema(columns))
 
 
-def _cell(value: object) -> str:
+def _cell(column: str, value: object) -> str:
     if isinstance(value, pd.Timestamp):
         return value.date().isoformat() if value == value.normalize() and value.tz is None else str(value)
-    return " ".join(str(value).split()).replace("|", "\\|")[:120]
+    return masked_value(column, " ".join(str(value).split())).replace("|", "\\|")[:120]

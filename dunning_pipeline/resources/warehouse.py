@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,13 +21,22 @@ import tenacity
 from filelock import FileLock, Timeout
 
 from dunning_pipeline.errors import InvalidRows, WarehouseError
+from dunning_pipeline.private_files import PRIVATE_FILE, make_private_folder, private_umask, sync_file
 from dunning_pipeline.sql import literal, load, quoted
 from dunning_pipeline.tables import ALL_TABLES, CUSTOMER_KEYS, INVOICE_KEYS, Column, Table
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a declared table gains a column or MIGRATIONS gains an entry."""
 
 READER_WAIT_SECONDS = 0.2
+_ATTACHED = "warehouse"
+
+ROWS_TOGETHER = 30_720
+"""Rows that DuckDB packs together. With its own 122,880 every batch would have it unpack the frozen bodies of those
+before, up to a third of a gigabyte, and pack them again while it holds the lock; with fewer the file grows."""
+
+CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
+"""What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""
 
 MIGRATIONS: dict[int, str] = {2: load("migration_2")}
 """SQL that leads an older file to a version, where adding the declared tables and columns does not suffice."""
@@ -46,6 +55,8 @@ class Warehouse:
     memory_limit: int | None = None
     _longest_hold: float = field(default=0.0, init=False, repr=False)
     _checked_file: int | None = field(default=None, init=False, repr=False)
+    _engine: duckdb.DuckDBPyConnection | None = field(default=None, init=False, repr=False, compare=False)
+    """DuckDB without a file, kept from one transaction to the next: starting it costs ten times what a file costs."""
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -55,16 +66,36 @@ class Warehouse:
 
         Raises:
             WarehouseError: the lock was not to be had within `lock_timeout`, the file was written by newer
-                software, or DuckDB cannot open it.
+                software, DuckDB cannot open it, or it cannot be written: then nothing of the transaction was.
         """
         with self._locked(), self._connection() as connection:
             connection.begin()
             try:
                 yield connection
-            except BaseException:
-                connection.rollback()
+            except BaseException as error:
+                _roll_back(connection)
+                if isinstance(error, CANNOT_WRITE):
+                    raise self._cannot_be_written(error) from error
                 raise
-            connection.commit()
+            try:
+                connection.commit()
+            except duckdb.Error as error:
+                raise self._cannot_be_written(error) from error
+
+    @contextmanager
+    def only_one(self, name: str) -> Iterator[None]:
+        """Something that takes many transactions and that one process does at a time. Raises WarehouseError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f"{name}.lock"), timeout=self.lock_timeout)
+        try:
+            lock.acquire()
+        except Timeout as timeout:
+            message = f"another process has been {name} for {self.lock_timeout:g} s; try again when it is done"
+            raise WarehouseError(message) from timeout
+        try:
+            yield
+        finally:
+            lock.release()
 
     def fetch(self, query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:
         """The rows of `query`: dates as datetime64, money as int64, text as str, never floats for money."""
@@ -75,7 +106,7 @@ class Warehouse:
         """The rows of `query` on the file as it is: nothing is created or migrated. Raises WarehouseError."""
         with self._locked():
             try:
-                with duckdb.connect(self.path, read_only=True) as connection:
+                with self._attached("read_only") as connection:
                     return fetch(connection, query, parameters)
             except duckdb.Error as error:
                 raise WarehouseError(f"the warehouse {self.path} cannot be read: {_first_line(error)}") from error
@@ -93,15 +124,14 @@ class Warehouse:
         They never meet a half-written file.
         """
         target = self.path.parent / "published" / self.path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(target.parent)
         partial = target.with_suffix(f".{os.getpid()}.partial")
-        partial.touch(mode=0o600)
+        partial.touch(mode=PRIVATE_FILE)
         with self._locked():
             with self._connection() as connection:
                 connection.execute("checkpoint")
             shutil.copyfile(self.path, partial)
-        with partial.open("rb") as copied:
-            os.fsync(copied.fileno())
+        sync_file(partial)
         partial.replace(target)
         _publish_newest_day(target)
         return target
@@ -113,7 +143,8 @@ class Warehouse:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with private_umask():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout)
         try:
             lock.acquire()
@@ -125,15 +156,52 @@ class Warehouse:
             raise WarehouseError(message) from timeout
         taken = time.monotonic()
         try:
-            yield
+            with private_umask():
+                yield
         finally:
             lock.release()
             self._longest_hold = max(self._longest_hold, time.monotonic() - taken)
+
+    def _cannot_be_written(self, error: BaseException) -> WarehouseError:
+        return WarehouseError(
+            f"the warehouse {self.path} cannot be written, and nothing of this was: {_first_line(error)}; "
+            "look for a full disk or a file that is read-only"
+        )
 
     @contextmanager
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
             self._checked_file = None
+        with self._attached() as connection:
+            self._bring_up_to_date(connection)
+            yield connection
+
+    @contextmanager
+    def _attached(self, option: str = f"row_group_size {ROWS_TOGETHER}") -> Iterator[duckdb.DuckDBPyConnection]:
+        # Whatever an exception leaves behind, the next one starts without it.
+        engine, self._engine = self._engine or self._start_engine(), None
+        try:
+            self._attach(engine, option)
+            with engine.cursor() as connection:
+                connection.execute(f"use {_ATTACHED}; set TimeZone = 'UTC'")
+                yield connection
+        except BaseException:
+            engine.close()
+            raise
+        try:
+            engine.execute(f"detach {_ATTACHED}")
+        except duckdb.Error:
+            # What was committed is in the log beside the file, from where whoever opens it next takes it over.
+            engine.close()
+        else:
+            self._engine = engine
+
+    def _start_engine(self) -> duckdb.DuckDBPyConnection:
+        limit = {} if self.memory_limit is None else {"memory_limit": f"{self.memory_limit // 4} bytes"}
+        return duckdb.connect(config={"temp_directory": f"{self.path}.tmp", **limit})
+
+    def _attach(self, engine: duckdb.DuckDBPyConnection, option: str) -> None:
+        """Opens the file as soon as no reader has it, until it is detached."""
         patient = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_held_by_a_reader),
             stop=tenacity.stop_after_delay(self.lock_timeout),
@@ -141,15 +209,9 @@ class Warehouse:
             reraise=True,
         )
         try:
-            connection = patient(duckdb.connect, self.path)
+            patient(engine.execute, f"attach {literal(self.path)} as {_ATTACHED} ({option})")
         except duckdb.Error as error:
             raise WarehouseError(f"the warehouse {self.path} cannot be opened: {_first_line(error)}") from error
-        with connection:
-            connection.execute("set TimeZone = 'UTC'")
-            if self.memory_limit is not None:
-                connection.execute(f"set memory_limit = '{self.memory_limit // 4} bytes'")
-            self._bring_up_to_date(connection)
-            yield connection
 
     def _bring_up_to_date(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Looks at the schema version once for each file that this object meets."""
@@ -158,8 +220,14 @@ class Warehouse:
             return
         if _stored_version(connection, self.path) < SCHEMA_VERSION:
             _migrate(connection)
-            self.path.chmod(0o600)
+            self.path.chmod(PRIVATE_FILE)
         self._checked_file = file
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """Rolls back, unless DuckDB did so itself, as it does when a file cannot be written."""
+    with suppress(duckdb.Error):
+        connection.rollback()
 
 
 def _held_by_a_reader(error: BaseException) -> bool:
@@ -167,18 +235,18 @@ def _held_by_a_reader(error: BaseException) -> bool:
     return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
 def _publish_newest_day(copy: Path) -> None:
     """Writes the newest day of each derived table beside the copy, as Parquet."""
-    with duckdb.connect(copy, read_only=True) as connection:
+    with private_umask(), duckdb.connect(copy, read_only=True) as connection:
         for table in ALL_TABLES:
             if "as_of" in table.column_names and table.schema == "dunning":
                 target = copy.parent / f"{table.name}.parquet"
                 partial = target.with_suffix(f".{os.getpid()}.partial")
-                partial.touch(mode=0o600)
+                partial.touch(mode=PRIVATE_FILE)
                 newest = f"select * from {table.qualified} where as_of = (select max(as_of) from {table.qualified})"
                 connection.execute(f"copy ({newest}) to {literal(partial)} (format parquet)")
                 partial.replace(target)
@@ -216,12 +284,14 @@ def declared_rows(table: Table, frame: pd.DataFrame) -> pa.Table:
 
 
 def _arrow_schema(table: Table, frame: pd.DataFrame) -> pa.Schema:
-    """The declared schema, but categories stay categories: DuckDB turns them into text faster than pandas does."""
-    categories = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema(
-        field.with_type(categories) if isinstance(frame[field.name].dtype, pd.CategoricalDtype) else field
-        for field in table.arrow_schema
-    )
+    """The declared schema, but categories, which DuckDB is faster with, and pandas' texts stay as they are."""
+    return pa.schema(field.with_type(_handed_over(field.type, frame[field.name].dtype)) for field in table.arrow_schema)
+
+
+def _handed_over(declared: pa.DataType, dtype: object) -> pa.DataType:
+    if isinstance(dtype, pd.CategoricalDtype):
+        return pa.dictionary(pa.int32(), pa.string())
+    return pa.large_string() if isinstance(dtype, pd.StringDtype) and declared == pa.string() else declared
 
 
 def replace_days(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table, first: date, last: date) -> None:
@@ -294,12 +364,14 @@ def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("create schema if not exists source")
     connection.execute("create schema if not exists dunning")
     connection.execute("create table if not exists dunning.schema_version (version BIGINT, migrated_at TIMESTAMPTZ)")
-    stored = _scalar(connection, f"select coalesce(max(version), {SCHEMA_VERSION}) from dunning.schema_version")
+    ((stored,),) = connection.execute("select max(version) from dunning.schema_version").fetchall()
+    is_new = stored is None
     for table in ALL_TABLES:
         connection.execute(table.ddl())
-        _add_missing_columns(connection, table)
+        if not is_new:
+            _add_missing_columns(connection, table)
     for version, statements in sorted(MIGRATIONS.items()):
-        if version > stored:
+        if not is_new and version > stored:
             connection.execute(statements)
     connection.execute("insert into dunning.schema_version values (?, now())", [SCHEMA_VERSION])
     connection.commit()

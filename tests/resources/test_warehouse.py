@@ -28,7 +28,8 @@ from dunning_pipeline.resources.warehouse import (
 from dunning_pipeline.sql import quoted
 from dunning_pipeline.tables import BALANCES, BATCHES, CUSTOMER_KEYS, DECISIONS, PROMISES, SENT_HISTORY, Table
 
-BUSY_SECONDS = 20
+BUSY_SECONDS = 4
+LONG_BUSY_SECONDS = 20
 ROWS_AT_ONCE = 10
 PUBLISHED_EVERY = 5
 MONDAY, TUESDAY, WEDNESDAY = date(2026, 11, 23), date(2026, 11, 24), date(2026, 11, 25)
@@ -460,16 +461,16 @@ def read_for(published: Path, seconds: float) -> list[int]:
     return seen
 
 
-@pytest.mark.timeout(120)
-def test_two_processes_writing_at_once_lose_nothing_and_readers_of_the_copy_never_fail(warehouse: Warehouse) -> None:
+def write_and_read_at_once(warehouse: Warehouse, seconds: float) -> None:
+    """Two processes write, one of them publishes, a third one reads what is published."""
     warehouse.append(CUSTOMER_KEYS, keys())
     published = warehouse.publish()
     with ProcessPoolExecutor(3, mp_context=SPAWN) as pool:
         writers = {
-            "a": pool.submit(append_for, warehouse.path, "a", BUSY_SECONDS),
-            "b": pool.submit(append_for, warehouse.path, "b", BUSY_SECONDS, publishing=True),
+            "a": pool.submit(append_for, warehouse.path, "a", seconds),
+            "b": pool.submit(append_for, warehouse.path, "b", seconds, publishing=True),
         }
-        reader = pool.submit(read_for, published, BUSY_SECONDS)
+        reader = pool.submit(read_for, published, seconds)
         expected = [f"{name}{number:06d}" for name, future in writers.items() for number in range(future.result())]
         seen = reader.result()
     assert customers(warehouse) == expected
@@ -477,6 +478,15 @@ def test_two_processes_writing_at_once_lose_nothing_and_readers_of_the_copy_neve
     assert seen == sorted(seen)
     assert len(set(seen)) > 2
     assert all(count % ROWS_AT_ONCE == 0 for count in seen)
+
+
+def test_two_processes_writing_at_once_lose_nothing_and_readers_of_the_copy_never_fail(warehouse: Warehouse) -> None:
+    write_and_read_at_once(warehouse, BUSY_SECONDS)
+
+
+@pytest.mark.long
+def test_two_processes_writing_for_long_lose_nothing_and_readers_of_the_copy_never_fail(warehouse: Warehouse) -> None:
+    write_and_read_at_once(warehouse, LONG_BUSY_SECONDS)
 
 
 def test_a_process_killed_in_the_middle_of_a_write_leaves_the_previous_state(warehouse: Warehouse) -> None:
