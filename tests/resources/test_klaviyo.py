@@ -30,6 +30,7 @@ from dunning_pipeline.resources.klaviyo import (
     Throttled,
     Unreachable,
 )
+from dunning_pipeline.resources.rate_limits import NO_LIMITS, RateLimits
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, RateLimit, create_app, serving
 
 BULK = "/api/event-bulk-create-jobs"
@@ -52,7 +53,8 @@ def entry(number: int = 1, email: str = "ada@ada-ltd.test") -> str:
 
 
 def client(url: str, key: str = DEFAULT_KEY, **options: Any) -> Klaviyo:
-    return Klaviyo(url, SecretStr(key), **options)
+    """A client that is held up by no limits of its own, unless told so."""
+    return Klaviyo(url, SecretStr(key), **{"limiter": RateLimits(NO_LIMITS), **options})
 
 
 class Server:
@@ -251,7 +253,7 @@ def test_an_error_elsewhere_in_the_body_names_no_event() -> None:
 def test_a_refused_connection_never_sent_anything() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(Unreachable, match=f"http://127.0.0.1:{port} cannot be reached"):
+    with pytest.raises(Unreachable, match=f"http://127.0.0.1:{port} cannot be reached: connection refused"):
         client(f"http://127.0.0.1:{port}").create_events([entry()])
 
 
