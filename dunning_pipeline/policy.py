@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Environment
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -31,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dunning_pipeline import policy_file as read
 from dunning_pipeline.errors import DunningError
@@ -43,17 +43,27 @@ __all__ = [
     "UNASSIGNED",
     "WEEKDAYS",
     "Action",
+    "Authentication",
+    "Basic",
     "Calendar",
+    "ClientCredentials",
     "Condition",
     "ContactCap",
+    "CursorPages",
     "FileSource",
     "Holidays",
     "Klaviyo",
+    "LeftOut",
     "Level",
+    "LinkPages",
+    "LookUp",
     "Mapping",
     "MissingVariable",
+    "NumberedPages",
+    "OffsetPages",
     "OrderReminders",
     "Organisation",
+    "Pagination",
     "Policy",
     "PolicyError",
     "Problem",
@@ -61,14 +71,18 @@ __all__ = [
     "QuietHours",
     "Receivables",
     "RepeatLast",
+    "RestSource",
     "Sending",
     "ShopifySource",
+    "Since",
     "SmartRule",
     "SqlSource",
     "StripeSource",
     "TableFile",
     "TableQuery",
+    "TableRequest",
     "Workflow",
+    "XeroSource",
     "json_schema",
     "load_policy",
     "parse_policy",
@@ -183,9 +197,52 @@ Address = Annotated[
         secret=True,
     ),
 ]
+ApiVersion = Annotated[str, text_like(r"20\d\d-(?:01|04|07|10)", "a version such as 2026-10")]
 Select = Annotated[str, Scalar(read.select_statement, "a table name, or a select statement", _STRING)]
+Expression = Annotated[str, Scalar(read.expression, "a column or an SQL expression, without ; and comments", _STRING)]
 TableName = Annotated[str, Scalar(read.table_name, "a table name such as billing.invoices", _STRING)]
-DateFormat = Annotated[str, Scalar(read.date_format, 'a date format such as "%m/%d/%Y"', _STRING)]
+WebAddress = Annotated[
+    str,
+    Scalar(
+        read.web_address,
+        "an address such as https://api.example.com/v1, or ${VAR}; passwords and tokens elsewhere, and only as ${VAR}",
+        _STRING,
+        secret=True,
+    ),
+]
+RequestPath = Annotated[
+    str,
+    text_like(r"/(?!/)[^\s?#]*", 'a path that begins with one "/", such as /v1/invoices; parameters go into params'),
+]
+LookUpPath = Annotated[
+    str, text_like(r"/(?!/)[^\s?#]*\{id\}[^\s?#]*", "a path with {id} in it, such as /v1/invoices/{id}")
+]
+Parameter = Annotated[
+    str | tuple[str, ...],
+    Scalar(
+        read.parameter,
+        "text, a number, true or false, or a list of these, with ${VAR} where needed",
+        {"anyOf": [_CONSTANT, {"type": "array", "items": _CONSTANT, "minItems": 1}]},
+        secret=True,
+    ),
+]
+FieldPath = Annotated[
+    str,
+    text_like(
+        r"[^\s.]+(?: [^\s.]+)*(?:\.[^\s.]+(?: [^\s.]+)*)*", "names with dots between them, such as customer.email"
+    ),
+]
+DateFormat = Annotated[
+    str,
+    Scalar(read.date_format, f'a date format such as "%m/%d/%Y", or one of {", ".join(read.NUMBERED_DATES)}', _STRING),
+]
+TimeFormat = Annotated[
+    str,
+    Scalar(
+        read.time_format, f'iso, http, a format such as "%Y-%m-%d", or one of {", ".join(read.NUMBERED_DATES)}', _STRING
+    ),
+]
+Encoding = Annotated[str, Scalar(read.encoding, "an encoding such as utf-8, latin-1 or cp1252", _STRING)]
 Delimiter = Annotated[str, text_like(r"[\s\S]", 'one character, such as ";" or "\\t"')]
 Constant = str | int | Decimal | bool
 Orderable = Annotated[
@@ -520,7 +577,11 @@ class Quality(Section):
     )
     max_source_age: dict[SourceTable, Duration] = Field(
         default_factory=dict,
-        description="Age of a table's newest pull from which on the run stops: 30m, 36h, 2d.",
+        description="Age of a table's newest content above which no batch is made: 30m, 36h, 2d.",
+    )
+    max_jump: Annotated[float, number(1, 1000, "a number from 1 to 1000")] | None = Field(
+        default=3,
+        description="How many times as much or as little as usual may be owed, or by as many; null: never compared.",
     )
 
 
@@ -535,10 +596,33 @@ class Mapping(Section):
     values: dict[Text, Text] = Field(
         default_factory=dict, description="Constant text by column of the table, such as {currency: EUR}."
     )
+    translate: dict[Text, dict[Text, Text]] = Field(
+        default_factory=dict,
+        description="Our text by theirs, by column of the table, such as {status: {PAID: open}}; others stay.",
+    )
     date_format: DateFormat | None = Field(
-        default=None, description='Format of dates, such as "%m/%d/%Y"; ISO dates by default.'
+        default=None,
+        description='Format of dates, such as "%m/%d/%Y", unix_seconds or /Date(ms)/; ISO dates by default.',
+    )
+    date_formats: dict[Text, DateFormat] = Field(
+        default_factory=dict,
+        description="Format by column of the table, where it differs from date_format; for times too.",
     )
     minor_units: Switch = Field(default=False, description="true: amounts are in minor units (cents).")
+    minor_unit_decimals: dict[Currency, Annotated[int, whole_number(0, 6, "a number of decimals from 0 to 6")]] = Field(
+        default_factory=dict,
+        description="Decimals of the source's minor units by currency, where they are not those of ISO 4217.",
+    )
+    decimal_comma: Switch = Field(default=False, description="true: amounts are written as 1.234,56.")
+    complete: Switch | None = Field(
+        default=None,
+        description="Whether each pull yields all rows there are; true by default where not only changes are pulled.",
+    )
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether a row that a pull does not yield has vanished from the source (RULES 1.1)."""
+        return self.complete is not False
 
     @model_validator(mode="before")
     @classmethod
@@ -557,6 +641,19 @@ class TableQuery(Mapping):
 
     query: Select | None = Field(default=None, description="Select statement that yields the rows.")
     table: TableName | None = Field(default=None, description="Table or view that holds the rows.")
+    watermark: Expression | None = Field(
+        default=None,
+        description="Column, or expression over the columns, that grows when a row changes: only changes are pulled.",
+    )
+    overlap: Duration = Field(
+        default=timedelta(hours=1),
+        description="How far before the watermark a pull begins, for changes that were committed late.",
+    )
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether a row that a pull does not yield has vanished from the source (RULES 1.1): never with a watermark."""
+        return self.watermark is None and super().lists_all
 
 
 class TableFile(Mapping):
@@ -566,6 +663,139 @@ class TableFile(Mapping):
 
     path: Variables = Field(description="Path of the file or files; * and ** match several.")
     delimiter: Delimiter | None = Field(default=None, description="Character between columns; detected by default.")
+    encoding: Encoding = Field(default="utf-8", description="How the text of CSV files is encoded, such as cp1252.")
+    only_new: Switch = Field(
+        default=False, description="true: a file is read once, and again when it changes; false: all, every time."
+    )
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether a row that a pull does not yield has vanished from the source (RULES 1.1): not if files add up."""
+        return not self.only_new and super().lists_all
+
+
+class CursorPages(Section):
+    """Pages after a cursor, which stands in the answer or is a field of its last record."""
+
+    kind: Literal["cursor"] = Field(description="cursor: the next page begins after a cursor.")
+    parameter: Text = Field(description="Query parameter that takes the cursor, such as starting_after.")
+    cursor: FieldPath | None = Field(default=None, description="Path of the cursor in the answer; none there: the end.")
+    last_record: FieldPath | None = Field(default=None, description="Path, in the last record, of what is the cursor.")
+    more: FieldPath | None = Field(
+        default=None, description="Path in the answer of true or false: whether there is another page."
+    )
+
+
+class OffsetPages(Section):
+    """Pages from an offset on."""
+
+    kind: Literal["offset"] = Field(description="offset: the next page begins so many records further on.")
+    parameter: Text = Field(default="offset", description="Query parameter that takes the offset.")
+    next: FieldPath | None = Field(
+        default=None, description="Path of the next offset in the answer, as it is; none there: the end."
+    )
+    total: FieldPath | None = Field(
+        default=None, description="Path of the number of records in the answer; without it an empty page is the end."
+    )
+
+
+class NumberedPages(Section):
+    """Pages by number, from 1."""
+
+    kind: Literal["page"] = Field(description="page: pages have numbers.")
+    parameter: Text = Field(default="page", description="Query parameter that takes the number.")
+    first: Annotated[int, whole_number(0, 1, "0 or 1")] = Field(
+        default=1, description="Number of the first page: 1 or 0."
+    )
+    pages: FieldPath | None = Field(
+        default=None, description="Path of the number of pages in the answer; without it an empty page is the end."
+    )
+
+
+class LinkPages(Section):
+    """Pages by the address of the next one, followed on the source's own host only."""
+
+    kind: Literal["link"] = Field(description="link: each page has the address of the next one.")
+    next: FieldPath | None = Field(
+        default=None, description="Path of the address in the answer; by default the header Link with rel=next."
+    )
+
+
+Pagination = Annotated[CursorPages | OffsetPages | NumberedPages | LinkPages, Field(discriminator="kind")]
+Fields = Annotated[
+    dict[FieldPath, TargetColumns],
+    AfterValidator(read.not_empty),
+]
+"""Texts by the path of the field that holds one of them."""
+
+
+class Since(Section):
+    """How the source is asked for what changed from a time on."""
+
+    parameter: Text | None = Field(default=None, description='Query parameter that takes the time, such as "since".')
+    header: Text | None = Field(default=None, description="Header that takes the time, such as If-Modified-Since.")
+    format: TimeFormat = Field(
+        default="iso",
+        description='How it is written, in UTC: iso, http, unix_seconds, or a format such as "%Y-%m-%dT%H:%M:%S".',
+    )
+    params: dict[Text, Parameter] = Field(
+        default_factory=dict, description="Query parameters that differ from those of a pull of everything."
+    )
+
+
+class LookUp(Section):
+    """How single invoices are asked for that a list of all open ones no longer shows (RULES 1.1)."""
+
+    path: LookUpPath = Field(description="Path with {id} in it, such as /v1/invoices/{id}.")
+    params: dict[Text, Parameter] = Field(default_factory=dict, description="Query parameters.")
+    record: FieldPath | None = Field(
+        default=None, description="Path of the record in the answer, such as Invoices.0; the answer itself by default."
+    )
+
+
+class LeftOut(Section):
+    """Records that are not taken over."""
+
+    when: Fields = Field(
+        description="Texts by field, such as {collection_method: charge_automatically}; all must hold."
+    )
+    reason: Text = Field(description="Why, as source.rejected_rows tells it.")
+
+
+class TableRequest(Mapping):
+    """A table behind a REST API; fields are named by their dotted path in the record."""
+
+    bare: ClassVar[Callable[[str], str]] = lambda _: "path"
+
+    path: RequestPath = Field(description="Path below the source's url, such as /v1/invoices.")
+    params: dict[Text, Parameter] = Field(default_factory=dict, description="Query parameters of every request.")
+    records: FieldPath | None = Field(
+        default=None, description="Path of the list of records in the answer; by default the answer is the list."
+    )
+    pagination: Pagination | None = Field(default=None, description="How the next page is asked for; none: one page.")
+    columns: Fields = Field(description="Column of the table, or list of them, by the dotted path of the field.")
+    watermark: FieldPath | None = Field(
+        default=None, description="Path of the time at which a record changed last: only changes are pulled."
+    )
+    watermark_format: DateFormat | None = Field(
+        default=None, description="Format of that time, such as unix_seconds; ISO by default."
+    )
+    overlap: Duration = Field(
+        default=timedelta(hours=1),
+        description="How far before the watermark a pull begins, for changes that were committed late.",
+    )
+    since: Since | None = Field(default=None, description="How changes since the watermark are asked for.")
+    settled: Fields | None = Field(
+        default=None, description="Texts by field that tell that nothing is left to pay, such as {status: paid}."
+    )
+    leave_out: tuple[LeftOut, ...] = Field(default=(), description="Records that are not taken over, with the reason.")
+    look_up: LookUp | None = Field(
+        default=None, description="How invoices are asked for that are missing from a list of all open ones."
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema)
 
 
 class _Source(Section):
@@ -580,11 +810,25 @@ class _Source(Section):
 class SqlSource(_Source):
     """A database."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["tables"]}, {"required": ["preset"]}]})
+
     kind: Literal["sql"] = Field(description="sql: a database.")
     url: Address = Field(description="SQLAlchemy URL of the database, such as ${BILLING_DATABASE_URL}.")
-    tables: dict[SourceTable, TableQuery] = Field(
-        description="Table name or select statement by table; columns named as in the contract, or mapped."
+    statement_timeout: Duration = Field(
+        default=timedelta(minutes=10), description="After how long a statement of ours is given up: 10m."
     )
+    preset: Literal["odoo", "erpnext", "tryton"] | None = Field(
+        default=None, description="A system whose tables are known: odoo, erpnext, tryton; those in `tables` go before."
+    )
+    tables: dict[SourceTable, TableQuery] = Field(
+        default_factory=dict,
+        description="Table name or select statement by table; columns named as in the contract, or mapped.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_preset(cls, data: Any) -> Any:
+        return read.with_preset(data)
 
 
 class FileSource(_Source):
@@ -601,10 +845,75 @@ class ShopifySource(_Source):
 
     kind: Literal["shopify"] = Field(description="shopify: a Shopify shop.")
     shop: Variables = Field(description="Domain of the shop, such as acme.myshopify.com.")
-    token: Secret = Field(description="Access token, as ${VAR}.")
+    token: Secret | None = Field(default=None, description="Access token, as ${VAR}; or client_id and client_secret.")
+    client_id: Variables | None = Field(
+        default=None, description="Id of an app that is given a token of its own each day, beside client_secret."
+    )
+    client_secret: Secret | None = Field(default=None, description="Secret of that app, as ${VAR}.")
+    api_version: ApiVersion = Field(default="2026-10", description="Version of Shopify's Admin API, such as 2026-10.")
     edited_by_apps: dict[Text, Distinct[Text]] = Field(
         default_factory=dict, description="Titles of apps by the party that edits through them."
     )
+    since: Day | None = Field(
+        default=None, description="Orders that last changed before this day are not pulled; none: all that are visible."
+    )
+    overlap: Duration = Field(
+        default=timedelta(minutes=5), description="How far before the newest change seen a pull begins: 5m."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> ShopifySource:
+        static, granted = self.token is not None, (self.client_id is not None, self.client_secret is not None)
+        if static == any(granted) or any(granted) != all(granted):
+            raise PydanticCustomError("house", "needs either token, or client_id and client_secret")
+        titles = [title.strip().lower() for named in self.edited_by_apps.values() for title in named]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise PydanticCustomError("house", f"edited_by_apps names the app {title} twice")
+        return self
+
+    @property
+    def parties(self) -> dict[str, str]:
+        """The party by each app's title in lower case."""
+        return {title.strip().lower(): party for party, titles in self.edited_by_apps.items() for title in titles}
+
+
+class Basic(Section):
+    """A user with a password."""
+
+    user: Variables = Field(description="Name of the user, or a key, as ${VAR}.")
+    password: Secret | None = Field(default=None, description="Password, as ${VAR}; none: an empty one.")
+
+
+class ClientCredentials(Section):
+    """An OAuth 2.0 client that gets itself tokens (RFC 6749, 4.4)."""
+
+    token_url: WebAddress = Field(description="Address that gives tokens.")
+    client_id: Variables = Field(description="Id of the client.")
+    client_secret: Secret = Field(description="Secret of the client, as ${VAR}.")
+    scope: Text | None = Field(default=None, description="Scopes to ask for, with spaces between them.")
+
+
+class Authentication(Section):
+    """How requests prove who sends them: one of these. For a key in a header of its own see headers."""
+
+    bearer: Secret | None = Field(default=None, description="Token, as ${VAR}.")
+    basic: Basic | None = Field(default=None, description="User and password.")
+    client_credentials: ClientCredentials | None = Field(default=None, description="OAuth 2.0 client credentials.")
+
+
+class RestSource(_Source):
+    """A REST API that answers in JSON."""
+
+    kind: Literal["rest"] = Field(description="rest: a REST API that answers in JSON.")
+    url: WebAddress = Field(description="Address below which the paths are, such as https://api.example.com.")
+    headers: dict[Text, Variables] = Field(
+        default_factory=dict, description="Headers of every request; keys and tokens as ${VAR}."
+    )
+    auth: Authentication | None = Field(
+        default=None, description="bearer, basic or client_credentials; none by default."
+    )
+    tables: dict[SourceTable, TableRequest] = Field(description="What is asked for, by table.")
 
 
 class StripeSource(_Source):
@@ -612,9 +921,35 @@ class StripeSource(_Source):
 
     kind: Literal["stripe"] = Field(description="stripe: a Stripe account.")
     key: Secret = Field(description="Secret or restricted key, as ${VAR}.")
+    include_automatic: Switch = Field(
+        default=False, description="true: invoices that Stripe charges automatically are reminded of too."
+    )
+    url: WebAddress = Field(default="https://api.stripe.com", description="Address of Stripe's API.")
 
 
-Source = Annotated[SqlSource | FileSource | ShopifySource | StripeSource, Field(discriminator="kind")]
+class XeroSource(_Source):
+    """A Xero organisation."""
+
+    kind: Literal["xero"] = Field(description="xero: a Xero organisation.")
+    token: Secret | None = Field(default=None, description="Access token, as ${VAR}; or client_id and client_secret.")
+    client_id: Variables | None = Field(default=None, description="Id of a custom connection.")
+    client_secret: Secret | None = Field(default=None, description="Secret of the custom connection, as ${VAR}.")
+    scope: Text = Field(
+        default="accounting.transactions.read accounting.contacts.read",
+        description="Scopes that the custom connection asks for.",
+    )
+    tenant: Variables | None = Field(
+        default=None, description="Id of the organisation (tenant); not needed with a custom connection."
+    )
+    url: WebAddress = Field(default="https://api.xero.com/api.xro/2.0", description="Address of Xero's accounting API.")
+    token_url: WebAddress = Field(
+        default="https://identity.xero.com/connect/token", description="Address that gives tokens."
+    )
+
+
+Source = Annotated[
+    SqlSource | FileSource | RestSource | ShopifySource | StripeSource | XeroSource, Field(discriminator="kind")
+]
 
 
 class Policy(Section):
@@ -668,7 +1003,7 @@ class Policy(Section):
 
 
 def load_policy(path: Path) -> Policy:
-    """The policy in a file. Raises PolicyError with everything that is wrong."""
+    """The policy in a file. Raises PolicyError with everything that is wrong or cannot be meant."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -679,11 +1014,18 @@ def load_policy(path: Path) -> Policy:
         raise _unreadable(path, "is not UTF-8 text") from None
     except OSError as error:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from None
-    return parse_policy(text, str(path))
+    return _policy_of(text, str(path), (read.cross_findings, read.futile_findings))
 
 
 def parse_policy(text: str, file: str = "dunning.yaml") -> Policy:
-    """The policy in a text; `file` names it in errors. Raises PolicyError with everything that is wrong."""
+    """The policy in a text; `file` names it in errors. Raises PolicyError with everything that is wrong.
+
+    Conditions that can never hold are taken: a policy that was in use stays readable beside its batches.
+    """
+    return _policy_of(text, file, (read.cross_findings,))
+
+
+def _policy_of(text: str, file: str, checks: Sequence[Callable[[dict[str, Any]], Iterator[read.Finding]]]) -> Policy:
     document = read.read_document(text, file)
     if document.data is None:
         raise PolicyError(document.problems)
@@ -691,7 +1033,8 @@ def parse_policy(text: str, file: str = "dunning.yaml") -> Policy:
     problems += document.problems
     problems += [
         Problem(file, document.line(location), read.dotted(location), message)
-        for location, message in read.cross_findings(document.data)
+        for check in checks
+        for location, message in check(document.data)
     ]
     if policy is None or problems:
         raise PolicyError(problems)
@@ -737,41 +1080,16 @@ def resolve_secret(text: str, environment: Environment[str, str]) -> SecretStr:
     return SecretStr(resolve(text, environment))
 
 
-def _reads(table: str) -> Callable[[Policy], bool]:
-    return lambda policy: any(table in getattr(source, "tables", ()) for source in policy.sources.values())
-
-
-def _kind(kind: str) -> Callable[[Policy], bool]:
-    return lambda policy: any(source.kind == kind for source in policy.sources.values())
-
-
 # What is accepted and does nothing yet. A line goes when the feature arrives.
-_NOT_YET_DECIDING: dict[str, Callable[[Policy], bool]] = {
-    "sending.max_growth": lambda policy: policy.sending.max_growth != Sending().max_growth,
-    "quality.max_source_age": lambda policy: bool(policy.quality.max_source_age),
-}
-"""Settings that are to change who is reminded, or when, and do not yet."""
-
 _NOT_YET_USED: dict[str, Callable[[Policy], bool]] = {
     "order_reminders": lambda policy: policy.order_reminders != OrderReminders(),
-    "sources.id_prefix": lambda policy: any(source.id_prefix for source in policy.sources.values()),
-    "sources.kind: shopify": _kind("shopify"),
-    "sources.kind: stripe": _kind("stripe"),
-    "sources.tables.customer_links": _reads("customer_links"),
-    "sources.tables.orders": _reads("orders"),
-    "sources.tables.order_edits": _reads("order_edits"),
 }
 """Settings of parts that do not exist yet."""
 
 
-def undecided_settings(policy: Policy) -> list[str]:
-    """Paths of settings that ask for other decisions than are made: with one of them nothing is sent live."""
-    return [path for path, is_set in _NOT_YET_DECIDING.items() if is_set(policy)]
-
-
 def unused_settings(policy: Policy) -> list[str]:
     """A sentence for each setting that differs from its default and does nothing yet."""
-    unused = undecided_settings(policy) + [path for path, is_set in _NOT_YET_USED.items() if is_set(policy)]
+    unused = (path for path, is_set in _NOT_YET_USED.items() if is_set(policy))
     return [f"{path} is accepted but has no effect yet" for path in unused]
 
 

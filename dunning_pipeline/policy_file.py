@@ -5,6 +5,7 @@ What the settings are and mean belongs in `policy.py`, which is also what other 
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import re
@@ -24,6 +25,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dunning_pipeline.errors import DunningError
+from dunning_pipeline.presets import erp
 
 Location = tuple[str | int, ...]
 Finding = tuple[Location, str]
@@ -484,6 +486,13 @@ def address(value: Any) -> str:
     return str(value)
 
 
+def web_address(value: Any) -> str:
+    """An address of the web without a secret in it, or one from the environment. Raises ValueError."""
+    if not re.match(r"(?:https?://|\$\{)[^?#]*$", address(value)):
+        raise ValueError
+    return str(value)
+
+
 def is_table_name(value: str) -> bool:
     return bool(_TABLE.fullmatch(value.strip()))
 
@@ -502,10 +511,49 @@ def select_statement(value: Any) -> str:
     return str(value)
 
 
+def expression(value: Any) -> str:
+    """SQL of one value, to be put into parentheses. Raises ValueError."""
+    if re.search(r";|--|/\*|#", text(value)):
+        raise ValueError
+    return str(value.strip())
+
+
+UNIX_SECONDS, UNIX_MILLISECONDS, JSON_DATE = "unix_seconds", "unix_milliseconds", "/Date(ms)/"
+NUMBERED_DATES = (UNIX_SECONDS, UNIX_MILLISECONDS, JSON_DATE)
+"""Formats of times as numbers: seconds or milliseconds since 1970, or `/Date(1539993600000+0000)/`."""
+
+
 def date_format(value: Any) -> str:
-    if "%" not in text(value):
+    if text(value) not in NUMBERED_DATES and "%" not in value:
         raise ValueError
     return str(value)
+
+
+def time_format(value: Any) -> str:
+    return str(value) if value in ("iso", "http") else date_format(value)
+
+
+def parameter(value: Any) -> str | tuple[str, ...]:
+    """The text of a query parameter, or of each of several of one name. Raises ValueError."""
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError
+        return tuple(_parameter(item) for item in value)
+    return _parameter(value)
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | Decimal) else with_variables(value)
+
+
+def encoding(value: Any) -> str:
+    """The name of a text encoding, as Python calls it. Raises ValueError."""
+    try:
+        return codecs.lookup(text(value).strip()).name
+    except LookupError:
+        raise ValueError from None
 
 
 def not_empty(values: Entries) -> Entries:
@@ -558,9 +606,9 @@ def _sentence(detail: dict[str, Any], location: Location, data: Any, schema: dic
     if kind == "extra_forbidden":
         return _unknown_key(location, data, schema)
     if kind == "union_tag_not_found":
-        return f"the key kind is missing: one of {', '.join(_kinds(schema))}"
+        return f"the key kind is missing: one of {', '.join(_kinds(location, data, schema))}"
     if kind == "union_tag_invalid":
-        tag, kinds = str(context["tag"]), _kinds(schema)
+        tag, kinds = str(context["tag"]), _kinds(location, data, schema)
         return f"kind {shown(tag)} is not allowed: one of {', '.join(kinds)}{suggestion(tag, kinds)}"
     value = detail["input"]
     may_be_secret = location[:1] == ("sources",) and isinstance(value, str) and kind != "literal_error"
@@ -590,9 +638,11 @@ def _unknown_key(location: Location, data: Any, schema: dict[str, Any]) -> str:
     return f"is not an allowed key: one of {', '.join(keys)}{suggestion(str(location[-1]), keys)}"
 
 
-def _kinds(schema: dict[str, Any]) -> list[str]:
-    sources = schema["properties"]["sources"]["additionalProperties"]
-    return list(sources["discriminator"]["mapping"])
+def _kinds(location: Location, data: Any, schema: dict[str, Any]) -> list[str]:
+    around = _schema_at(schema, location[:-1], data)
+    inner = around.get("properties", {}).get(location[-1]) or around.get("additionalProperties", {})
+    options = [inner, *inner.get("anyOf", [])]
+    return next(list(option["discriminator"]["mapping"]) for option in options if "discriminator" in option)
 
 
 def _schema_at(schema: dict[str, Any], location: Location, data: Any) -> dict[str, Any]:
@@ -621,8 +671,53 @@ def cross_findings(data: dict[str, Any]) -> Iterator[Finding]:
 
     Looks at the plain data, so that a mistake elsewhere in the file hides none of it.
     """
-    for check in (_workflows, _rules, _money, _rates, _holidays, _quiet_hours, _mappings):
+    for check in (_workflows, _rules, _money, _rates, _holidays, _quiet_hours, _mappings, _requests, _credentials):
         yield from check(data)
+
+
+FIGURES = ("open_balance", "overdue_balance", "oldest_days_overdue", "open_invoices")
+NUMBERS = {"customer": FIGURES, "invoice": (*FIGURES, "total", "outstanding", "days_overdue")}
+"""What is always a number in rules for customers and in those for invoices (RULES 3.2)."""
+
+_EQUALITY, _ORDER = ("is", "is_not", "in", "not_in"), ("at_least", "more_than", "at_most", "less_than", "between")
+
+
+def futile_findings(data: dict[str, Any]) -> Iterator[Finding]:
+    """Conditions on numbers that hold always or never, whatever is owed, with their locations."""
+    for i, rule in _items(data.get("smart_rules")):
+        for column, condition in _entries(rule.get("when")):
+            if column in NUMBERS.get(str(rule.get("for", "customer")), ()):
+                for operator, constant in _entries(condition):
+                    allowed = _why_futile(operator, constant)
+                    if allowed:
+                        here = ("smart_rules", i, "when", column, operator)
+                        yield here, f"{shown(constant)} is not allowed: {column} is a number, {allowed}"
+
+
+def _why_futile(operator: str, constant: Any) -> str | None:
+    """What is allowed instead of a condition on a number, if it asks nothing of one."""
+    if operator == "contains":
+        return f"and has no tags: one of {', '.join((*_EQUALITY, *_ORDER))}"
+    if operator == "is_empty":
+        return "which is never empty: compare it with 0" if constant is True else None
+    constants = constant if isinstance(constant, list) else [constant]
+    if operator in _EQUALITY and not all(map(_is_number, constants)):
+        return "to be compared with numbers, without quotes"
+    if operator in _ORDER and any(isinstance(one, str) and _is_day(one) for one in constants):
+        return "to be compared with numbers"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)
+
+
+def _is_day(value: str) -> bool:
+    try:
+        day(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _at(data: Any, *steps: str) -> Any:
@@ -756,15 +851,86 @@ def _quiet_hours(data: dict[str, Any]) -> Iterator[Finding]:
         yield ("order_reminders", "quiet_hours", "to"), message
 
 
+def with_preset(source: Any) -> Any:
+    """The settings of a database with the tables of its preset beside its own, which go before."""
+    if not isinstance(source, dict) or source.get("preset") not in erp.NAMES:
+        return source
+    own = source.get("tables", {})
+    return {**source, "tables": {**erp.load(source["preset"]), **own}} if isinstance(own, dict) else source
+
+
 def _mappings(data: dict[str, Any]) -> Iterator[Finding]:
     for source, settings in _entries(data.get("sources")):
+        if _at(settings, "kind") == "sql" and not {"tables", "preset"} & settings.keys():
+            yield ("sources", source), "either tables or preset is needed"
         for table, mapping in _entries(_at(settings, "tables")):
             if not isinstance(mapping, dict):
                 continue
             here = ("sources", source, "tables", table)
             if settings.get("kind") == "sql" and ("query" in mapping) == ("table" in mapping):
                 yield here, "either query or table is needed, and not both"
+            if mapping.get("complete") is True and "watermark" in mapping and settings.get("kind") != "rest":
+                yield (*here, "complete"), "true is not allowed beside a watermark: only changes are pulled then"
+            if mapping.get("complete") is True and mapping.get("only_new") is True:
+                yield (*here, "complete"), "true is not allowed beside only_new: only new files are read then"
             yield from _repeated(_targets(here, mapping), "each column of the table is filled once")
+
+
+def _requests(data: dict[str, Any]) -> Iterator[Finding]:
+    for source, settings in _entries(data.get("sources")):
+        if _at(settings, "kind") != "rest":
+            continue
+        for table, request in _entries(_at(settings, "tables")):
+            yield from _request(("sources", source, "tables", table), table, request)
+
+
+def _request(here: Location, table: str, request: Any) -> Iterator[Finding]:
+    since, pagination = _at(request, "since"), _at(request, "pagination")
+    if isinstance(since, dict) and ("parameter" in since) == ("header" in since):
+        yield (*here, "since"), "either parameter or header is needed, and not both"
+    if (_at(request, "watermark") is None) != (since is None):
+        yield (
+            here,
+            "watermark and since go together: where a record tells when it changed, and how changes are asked for",
+        )
+    if _at(pagination, "kind") == "cursor" and ("cursor" in pagination) == ("last_record" in pagination):
+        yield (*here, "pagination"), "either cursor or last_record is needed, and not both"
+    if _at(request, "look_up") is not None and table != "invoices":
+        yield (*here, "look_up"), "is allowed for invoices only"
+
+
+CREDENTIAL_NAMES = rf"{SECRET_NAMES}|authorization|auth$|api.?key|\bkey$|cookie"
+"""What in the name of a header or parameter tells that its value is a secret."""
+
+
+def _credentials(data: dict[str, Any]) -> Iterator[Finding]:
+    """Secrets that are written into the policy, whose text is kept in the warehouse; and ways to prove oneself."""
+    for source, settings in _entries(data.get("sources")):
+        here: Location = ("sources", source)
+        if _at(settings, "kind") == "rest":
+            named = [((*here, "headers"), _at(settings, "headers"))]
+            for table, request in _entries(_at(settings, "tables")):
+                for around in ((), ("since",), ("look_up",)):
+                    steps = (*around, "params")
+                    named.append(((*here, "tables", table, *steps), _at(request, *steps)))
+            for location, values in named:
+                yield from _plain_secrets(location, values)
+            auth = _at(settings, "auth")
+            if isinstance(auth, dict) and len(auth) != 1:
+                yield (*here, "auth"), "one of bearer, basic, client_credentials is needed, and not several"
+        if _at(settings, "kind") == "xero":
+            client = ["client_id" in settings, "client_secret" in settings]
+            if ("token" in settings) == any(client) or any(client) != all(client):
+                yield here, "either token, or client_id and client_secret are needed, and not both"
+
+
+def _plain_secrets(here: Location, values: Any) -> Iterator[Finding]:
+    for name, value in _entries(values):
+        if re.search(CREDENTIAL_NAMES, name, re.I) and not VARIABLE.search(str(value)):
+            yield (
+                (*here, name),
+                f"{HIDDEN} is not allowed: a secret only as ${{VAR}}, since the policy is kept in the warehouse",
+            )
 
 
 def _targets(here: Location, mapping: dict[str, Any]) -> Iterator[tuple[Location, Any]]:

@@ -59,7 +59,8 @@ class Column:
 
     Money columns are int64 minor units named `…_minor`; the mapping yields them as `…` in decimals. `default` is
     an SQL expression over the table's columns that fills the column where it is empty. `id_of` names the key column
-    whose id this is: derived rows come without ids, which the warehouse looks up when it writes them.
+    whose id this is: derived rows come without ids, which the warehouse looks up when it writes them. `compression` is
+    DuckDB's where its own choice is a bad one.
     """
 
     kind: Kind
@@ -70,6 +71,7 @@ class Column:
     default: str | None = None
     incoming: bool = False
     id_of: str | None = None
+    compression: str | None = None
 
     @property
     def incoming_name(self) -> str:
@@ -150,12 +152,16 @@ class Table:
 
     def ddl(self) -> str:
         """`create table if not exists …` with the declared types."""
-        columns = ", ".join(f'"{column.name}" {column.kind.sql}' for column in self.columns)
+        columns = ", ".join(f'"{column.name}" {column.kind.sql}{_compression(column)}' for column in self.columns)
         return f"create table if not exists {self.qualified} ({columns})"
 
     def empty_frame(self) -> pd.DataFrame:
         """A frame with the declared columns and no rows."""
         return self.arrow_schema.empty_table().to_pandas(date_as_object=False)
+
+
+def _compression(column: Column) -> str:
+    return f" using compression {column.compression}" if column.compression else ""
 
 
 _text = partial(Column, Kind.TEXT)
@@ -177,6 +183,7 @@ _SOURCE = _text("source", "name of the source in the policy, or `manual`", requi
 _CUSTOMER_KEY = _integer("customer_key", "integer stand-in for customer_id; rules join on it", required=True)
 _INVOICE_KEY = _integer("invoice_key", "integer stand-in for invoice_id; rules join on it", required=True)
 _INVOICE_KEY_OPTIONAL = _integer("invoice_key", "integer stand-in for invoice_id; empty without an invoice")
+_ORDER_KEY = _integer("order_key", "integer stand-in for order_id; rules join on it", required=True)
 _AS_OF = _date("as_of", "the day the row was derived for", required=True)
 _RUN_ID = _text("run_id", "the run that derived the row", required=True)
 _LEVEL = _text("level", "customer or invoice", required=True, allowed=("customer", "invoice"))
@@ -216,6 +223,7 @@ INVOICES = Table(
         _date("due_on", "date due; the issue date stands in when empty"),
         _text("currency", "ISO 4217 code", required=True),
         _money("total_minor", "original total", required=True),
+        _money("outstanding_minor", "what is left, of systems that tell no payments; a change becomes an observed one"),
         _text(
             "status",
             "state in the billing system",
@@ -345,6 +353,91 @@ CONTACTS = Table(
     + (_SOURCE, _CUSTOMER_KEY, _INVOICE_KEY_OPTIONAL),
 )
 
+CUSTOMER_LINKS = Table(
+    "source",
+    "customer_links",
+    "Customers of billing and of the shop who are the same person (RULES 8.9).",
+    ("customer_id",),
+    _incoming(
+        _text("customer_id", "id in the billing system or in the shop", required=True),
+        _text("person_id", "the person; the same for all of its customers", required=True),
+    )
+    + (_SOURCE, _CUSTOMER_KEY),
+)
+
+ORDERS = Table(
+    "source",
+    "orders",
+    "Orders of the shop as they were seen last; amounts in minor units of what the customer pays in.",
+    ("order_id",),
+    _incoming(
+        _text("order_id", "id in the shop", required=True),
+        _text("name", "the name shown to the customer, such as #1031", required=True),
+        _text("customer_id", "who ordered; empty: a guest"),
+        _text("customer_name", "name to address the customer by"),
+        _text("email", "e-mail address of the order"),
+        _text("phone", "telephone number in E.164 form"),
+        _text("language", "language for display texts, e.g. `de` or `fr_CA`"),
+        _text("currency", "ISO 4217 code the customer pays in", required=True),
+        _money("total_minor", "total after all edits", required=True),
+        _money("outstanding_minor", "what the customer still owes; negative: a refund is owed", required=True),
+        _money("received_minor", "what was paid so far"),
+        _text("financial_status", "payment, such as paid or partially_paid"),
+        _text("fulfillment_status", "fulfilment, such as unfulfilled, partially_fulfilled or fulfilled"),
+        _instant("created_at", "when it was placed"),
+        _instant("paid_at", "when it was paid"),
+        _instant("fulfilled_at", "when it was fulfilled wholly"),
+        _instant("cancelled_at", "when it was cancelled"),
+        _text("replaces_order_id", "the order that it was created in place of"),
+        _text("pay_url", "where what is outstanding can be paid"),
+        _text("status_url", "where the customer sees the order"),
+        _instant("updated_at", "when it last changed"),
+    )
+    + (
+        _date("missing_since", "day from which a source that lists all orders no longer showed it"),
+        _SOURCE,
+        _integer("customer_key", "integer stand-in for customer_id; empty without a customer"),
+        _ORDER_KEY,
+    ),
+)
+
+ORDER_EDITS = Table(
+    "source",
+    "order_edits",
+    "What was done to orders after they were placed, and by whom (RULES 8.1).",
+    ("edit_id",),
+    _incoming(
+        _text("edit_id", "id of the edit", required=True),
+        _text("order_id", "the order", required=True),
+        _instant("edited_at", "when it was made", required=True),
+        _text("edited_by", "the party that made it, such as customer_portal or other, or an app's title"),
+        _text("app_title", "title of the app that it was made through"),
+        _text("kind", "such as order_edit, refund, return or replacement"),
+        _text("currency", "ISO 4217 code of outstanding_after"),
+        _money("outstanding_after_minor", "what was outstanding after it"),
+    )
+    + (_SOURCE, _ORDER_KEY),
+)
+
+ORDER_OBSERVATIONS = Table(
+    "source",
+    "order_observations",
+    "What pulls saw of each order, whenever it had changed or been edited since (RULES 8.1). Append-only.",
+    ("order_id", "observed_at"),
+    (
+        _text("order_id", "the order", required=True),
+        _instant("observed_at", "when it was seen so: never before what was seen had happened", required=True),
+        _text("currency", "ISO 4217 code", required=True),
+        _money("outstanding_minor", "what was outstanding", required=True),
+        _text("financial_status", "payment"),
+        _text("fulfillment_status", "fulfilment"),
+        _instant("cancelled_at", "when it had been cancelled"),
+        _SOURCE,
+        _ORDER_KEY,
+        _text("run_id", "the run that saw it", required=True),
+    ),
+)
+
 CUSTOMER_KEYS = Table(
     "source",
     "customer_keys",
@@ -361,6 +454,14 @@ INVOICE_KEYS = Table(
     (_text("invoice_id", "id in the billing system", required=True), _INVOICE_KEY),
 )
 
+ORDER_KEYS = Table(
+    "source",
+    "order_keys",
+    "Integer keys of order ids, given once and never reused.",
+    ("order_id",),
+    (_text("order_id", "id in the shop", required=True), _ORDER_KEY),
+)
+
 REJECTED_ROWS = Table(
     "source",
     "rejected_rows",
@@ -373,6 +474,23 @@ REJECTED_ROWS = Table(
         _text("reason", "why it was rejected", required=True),
         _text("run_id", "the run that pulled it", required=True),
         _instant("pulled_at", "when it was pulled", required=True),
+    ),
+)
+
+WATERMARKS = Table(
+    "source",
+    "watermarks",
+    "How far each table of each source was pulled last.",
+    ("source", "table"),
+    (
+        _text("source", "name of the source in the policy", required=True),
+        _text("table", "the source table", required=True),
+        _text("watermark", "kind and value from which the next pull goes on; empty: everything is pulled each time"),
+        _text("settings_hash", "of the settings it was read by; others make the next pull a full one", required=True),
+        _text("columns", "columns that the source yielded, a line each", required=True),
+        _instant("pulled_at", "when it was pulled", required=True),
+        _instant("newest_at", "of when what it yielded is: the time of the pull, or of the newest file", required=True),
+        _text("run_id", "the run that pulled it", required=True),
     ),
 )
 
@@ -522,7 +640,7 @@ REMINDERS = Table(
         *_REMINDER_IDENTITY,
         _AS_OF,
         _text("metric", "name of the Klaviyo metric", required=True),
-        _text("body", "the frozen event as JSON: one entry of a bulk request", required=True),
+        _text("body", "the frozen event as JSON: one entry of a bulk request", required=True, compression="zstd"),
         _instant("planned_at", "when it was frozen", required=True),
     ),
 )
@@ -613,6 +731,31 @@ RETRIES = Table(
     ),
 )
 
+HISTORY_FILES = Table(
+    "dunning",
+    "history_files",
+    "What of the history is in files under history/, so that the next run finds what is not.",
+    (),
+    (
+        _text("name", "a file whose rows this warehouse knows; empty where rows are counted"),
+        _text("table", "the table of which rows are counted"),
+        _integer("covered", "how many rows of that table are in files"),
+        _instant("kept_at", "when the files were written or compared", required=True),
+    ),
+)
+
+CHANGES = Table(
+    "dunning",
+    "changes",
+    "Each pull and each recording by hand, in order: whether a batch may not know something (RULES 9.4). Append-only.",
+    ("number",),
+    (
+        _integer("number", "its place in the order, from 1", required=True),
+        _text("cause", "what was written", required=True),
+        _text("run_id", "the Dagster run that pulled it; empty when it was recorded by hand"),
+    ),
+)
+
 REPLAYS = Table(
     "dunning",
     "replays",
@@ -649,12 +792,26 @@ REPLAY_REMINDERS = Table(
     ),
 )
 
-SOURCE_TABLES = (CUSTOMERS, INVOICES, PAYMENTS, PAUSES, PROMISES, ASSIGNMENTS, CONTACTS)
+SOURCE_TABLES = (
+    CUSTOMERS,
+    INVOICES,
+    PAYMENTS,
+    PAUSES,
+    PROMISES,
+    ASSIGNMENTS,
+    CONTACTS,
+    CUSTOMER_LINKS,
+    ORDERS,
+    ORDER_EDITS,
+)
 
 ALL_TABLES = (
     *SOURCE_TABLES,
+    ORDER_OBSERVATIONS,
     CUSTOMER_KEYS,
     INVOICE_KEYS,
+    ORDER_KEYS,
+    WATERMARKS,
     REJECTED_ROWS,
     OPEN_INVOICES,
     BALANCES,
@@ -666,6 +823,8 @@ ALL_TABLES = (
     BATCH_DECISIONS,
     POLICIES,
     RETRIES,
+    HISTORY_FILES,
+    CHANGES,
     REPLAYS,
     REPLAY_REMINDERS,
 )

@@ -10,11 +10,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from support import MovingClock, Pipeline, settings_at
 
+from dunning_pipeline.day import decide_days
 from dunning_pipeline.errors import DunningError
+from dunning_pipeline.explain import explain
+from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import parse_policy
 from dunning_pipeline.preflight import check
+from dunning_pipeline.rules.smart_rules import INVOICE_COLUMNS
 
 TODAY = date(2025, 3, 12)
 POLICY = """
@@ -370,6 +375,49 @@ def test_rules_that_ask_for_no_amount_need_no_rate(business: Business) -> None:
     assert figures(result, "dunning/decisions")["overlapping_assignments"] == "none"
     assert business.told() == []
     assert {by for _, by, _ in business.decided().values()} == {"rule:old"}
+
+
+def test_a_payment_that_came_before_its_invoice_in_another_currency_is_told(business: Business) -> None:
+    business.change("insert into payments values ('P1', 'C1', 'F3', 'EUR', '30.00', '2025-03-01')")
+    business.pipeline.daily()
+    # Not yielded again, as by a source that is pulled incrementally.
+    business.change(
+        "delete from payments;insert into invoices values ('F3', 'C1', '2025-01-01', '2025-01-30', 'USD', '30.00')"
+    )
+    result = business.pipeline.daily()
+    sentence = (
+        "1 payments are in another currency than their invoice (P1): they neither pay it nor count as unapplied "
+        "(rule 1.2)"
+    )
+    assert warnings(result) == {"source/payments: invoices_are_known": sentence}
+    assert sentence in business.told()
+    assert figures(result, "source/payments")["of_unknown_invoices"] == 0
+    owed = "select currency, net_minor from dunning.balances where customer_id = 'C1' order by currency"
+    assert business.fetched(owed) == [("EUR", 10_000), ("USD", 3_000)]
+
+
+EVERY_COLUMN = (
+    "{number: {is: 2025/7}, invoice_id: {is: F1}, issued_on: {is: 2025-01-01}, due_on: {is: 2025-01-31}, "
+    "currency: {is: EUR}, status: {is: open}, pay_url: {is_empty: true}, total: {is: 100}, outstanding: {is: 100}, "
+    "days_overdue: {is: 40}}"
+)
+
+
+def test_rules_can_ask_for_every_column_of_an_invoice_and_its_id_stands_in_for_a_number(business: Business) -> None:
+    assert set(yaml.safe_load(EVERY_COLUMN)) == set(INVOICE_COLUMNS)
+    business.change(
+        "alter table invoices add column number text; update invoices set number = '2025/7' where invoice_id = 'F1'"
+    )
+    business.rules(
+        f"{{name: every, for: invoice, when: {EVERY_COLUMN}, workflow: large}},"
+        "{name: id, for: invoice, when: {number: {is: F2}}, workflow: large}"
+    )
+    business.pipeline.daily()
+    assert business.decided() == {"F1": ("large", "rule:every", None), "F2": ("large", "rule:id", None)}
+    settings = business.pipeline.settings
+    in_one_go = decide_days(business.pipeline.warehouse, settings.policy, Days(TODAY, TODAY))
+    assert sorted(in_one_go["assigned_by"]) == ["rule:every", "rule:id"]
+    assert "number is '2025/7'" in str(explain(settings, "C1", TODAY))
 
 
 def test_rows_that_come_before_their_invoice_are_told_until_it_is_there(business: Business) -> None:

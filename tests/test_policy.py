@@ -20,6 +20,7 @@ from dunning_pipeline.policy import (
     MissingVariable,
     Policy,
     PolicyError,
+    RestSource,
     SqlSource,
     json_schema,
     load_policy,
@@ -29,7 +30,8 @@ from dunning_pipeline.policy import (
     resolve_secret,
     unused_settings,
 )
-from dunning_pipeline.policy_file import read_document
+from dunning_pipeline.policy_file import NUMBERS, read_document
+from dunning_pipeline.rules.smart_rules import FIGURES, INVOICE_AMOUNTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -146,7 +148,7 @@ def test_the_commented_sources_of_the_shipped_policy_are_accepted_too() -> None:
     text = (ROOT / "dunning.yaml").read_text()
     examples = re.sub("^  # ", "  ", text[text.index("  # exports:") :], flags=re.MULTILINE)
     policy = policy_with("sources:\n" + examples)
-    assert list(policy.sources) == ["exports", "billing"]
+    assert list(policy.sources) == ["exports", "billing", "stripe", "storefront"]
 
 
 def test_the_commented_workflows_and_smart_rules_of_the_shipped_policy_are_accepted_too() -> None:
@@ -450,6 +452,84 @@ def test_a_condition_of_the_wrong_kind_is_refused(condition: str, message: str) 
     assert refusal(yaml) == f"6: smart_rules[0].{message}"
 
 
+FUTILE_CONDITIONS = {
+    "{open_balance: {contains: vip}}": (
+        'when.open_balance.contains: "vip" is not allowed: open_balance is a number, and has no tags: '
+        "one of is, is_not, in, not_in, at_least, more_than, at_most, less_than, between"
+    ),
+    "{open_invoices: {is_empty: true}}": (
+        "when.open_invoices.is_empty: true is not allowed: open_invoices is a number, which is never empty: "
+        "compare it with 0"
+    ),
+    '{open_invoices: {is: "2"}}': (
+        'when.open_invoices.is: "2" is not allowed: open_invoices is a number, '
+        "to be compared with numbers, without quotes"
+    ),
+    "{overdue_balance: {not_in: [5, many]}}": (
+        "when.overdue_balance.not_in: a list is not allowed: overdue_balance is a number, "
+        "to be compared with numbers, without quotes"
+    ),
+    "{open_balance: {is_not: true}}": (
+        "when.open_balance.is_not: true is not allowed: open_balance is a number, "
+        "to be compared with numbers, without quotes"
+    ),
+    "{oldest_days_overdue: {at_least: 2026-11-16}}": (
+        'when.oldest_days_overdue.at_least: "2026-11-16" is not allowed: oldest_days_overdue is a number, '
+        "to be compared with numbers"
+    ),
+    "{open_balance: {between: [2026-11-16, 2026-11-17]}}": (
+        "when.open_balance.between: a list is not allowed: open_balance is a number, to be compared with numbers"
+    ),
+}
+
+
+def loading(folder: Path, text: str) -> list[str]:
+    """What a file with this text is refused for; nothing if it is taken."""
+    file = folder / "dunning.yaml"
+    file.write_text(text, encoding="utf-8")
+    try:
+        load_policy(file)
+    except PolicyError as error:
+        return [line.removeprefix(str(file)) for line in str(error).splitlines()]
+    return []
+
+
+@pytest.mark.parametrize(("condition", "message"), FUTILE_CONDITIONS.items())
+def test_a_condition_that_no_number_can_meet_or_fail_is_refused(tmp_path: Path, condition: str, message: str) -> None:
+    text = f"{MINIMAL}smart_rules:\n  - {{name: r, workflow: standard, when: {condition}}}\n"
+    assert loading(tmp_path, text) == [f":6: smart_rules[0].{message}"]
+    # As it may be kept beside a batch that was made by it.
+    assert parse_policy(text).smart_rules
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "{is: 2, is_not: 3, in: [1, 2.5], not_in: [7], is_empty: false}",
+        '{at_least: "1", more_than: 0.5, at_most: 9, less_than: "10.00", between: [1, "2.50"]}',
+    ],
+)
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_is_compared_with_numbers(tmp_path: Path, figure: str, condition: str) -> None:
+    rule = f"{{name: r, workflow: standard, when: {{{figure}: {condition}}}}}"
+    assert loading(tmp_path, f"{MINIMAL}smart_rules: [{rule}]\n") == []
+
+
+@pytest.mark.parametrize(("level", "refused"), [("customer", False), ("invoice", True)])
+def test_an_invoice_s_amounts_are_numbers_in_rules_for_invoices_only(tmp_path: Path, level: str, refused: bool) -> None:
+    rules = "".join(
+        f"  - {{name: {column}, for: {level}, when: {{{column}: {{is_empty: true}}}}, workflow: w}}\n"
+        for column in (*INVOICE_AMOUNTS, "days_overdue")
+    )
+    flow = f"  - {{name: w, carried_by: {level}, actions: [{{name: first, day: 1}}]}}\n"
+    found = loading(tmp_path, f"{MINIMAL}{flow}smart_rules:\n{rules}")
+    assert len(found) == (3 if refused else 0)
+
+
+def test_what_is_a_number_is_what_the_rules_take_for_one() -> None:
+    assert {"customer": FIGURES, "invoice": (*FIGURES, *INVOICE_AMOUNTS, "days_overdue")} == NUMBERS
+
+
 def test_an_unknown_operator_names_the_known_ones() -> None:
     yaml = "smart_rules: [{name: r, workflow: standard, when: {total: {atleast: 5}}}]"
     assert refusal(yaml) == (
@@ -461,10 +541,10 @@ def test_an_unknown_operator_names_the_known_ones() -> None:
 TABLES = " or ".join(SOURCE_TABLES)
 
 BAD_SOURCES = {
-    "{url: x}": ": the key kind is missing: one of files, shopify, sql, stripe",
-    "{kind: xero}": ': kind "xero" is not allowed: one of files, shopify, sql, stripe',
+    "{url: x}": ": the key kind is missing: one of files, rest, shopify, sql, stripe, xero",
+    "{kind: sage}": ': kind "sage" is not allowed: one of files, rest, shopify, sql, stripe, xero',
     "{kind: file, tables: {}}": (
-        ': kind "file" is not allowed: one of files, shopify, sql, stripe; did you mean files?'
+        ': kind "file" is not allowed: one of files, rest, shopify, sql, stripe, xero; did you mean files?'
     ),
     "postgresql://u:secret@h/db": ": this text is not allowed: a mapping of keys (or leave the key out)",
     "{kind: stripe}": ".key: is missing: Secret or restricted key, as ${VAR}.",
@@ -475,7 +555,7 @@ BAD_SOURCES = {
         ".shop: this text is not allowed: text, with ${VAR} or ${VAR:-fallback} where needed"
     ),
     "{kind: stripe, key: '${KEY}', tables: {}}": (
-        ".tables: is not an allowed key: one of id_prefix, time_zone, kind, key"
+        ".tables: is not an allowed key: one of id_prefix, time_zone, kind, key, include_automatic, url"
     ),
     "{kind: stripe, key: '${KEY}', time_zone: Mars}": (
         '.time_zone: "Mars" is not allowed: an IANA time zone such as Europe/Paris'
@@ -529,13 +609,95 @@ def test_a_database_url_without_a_password_is_accepted(url: str) -> None:
     assert read.url == url
 
 
+REST = "{kind: rest, url: 'https://api.test', tables: {invoices: %s}}"
+BAD_REQUESTS = {
+    "{path: v1, columns: {id: invoice_id}}": (
+        '.path: "v1" is not allowed: a path that begins with one "/", such as /v1/invoices; parameters go into params'
+    ),
+    "{path: /v1}": (".columns: is missing: Column of the table, or list of them, by the dotted path of the field."),
+    "/v1": (".columns: is missing: Column of the table, or list of them, by the dotted path of the field."),
+    "{path: /v1, columns: {}}": ".columns: an empty mapping is not allowed: at least one entry",
+    "{path: /v1, columns: {a..b: invoice_id}}": (
+        '.columns["a..b"]: "a..b" is not allowed: names with dots between them, such as customer.email'
+    ),
+    "{path: /v1, columns: {id: invoice_id}, pagination: {kind: cursors}}": (
+        '.pagination: kind "cursors" is not allowed: one of cursor, link, offset, page; did you mean cursor?'
+    ),
+    "{path: /v1, columns: {id: invoice_id}, pagination: {kind: cursor, parameter: after}}": (
+        ".pagination: either cursor or last_record is needed, and not both"
+    ),
+    "{path: /v1, columns: {id: invoice_id}, pagination: {kind: page, size: 5}}": (
+        ".pagination.size: is not an allowed key: one of kind, parameter, first, pages"
+    ),
+    "{path: /v1, columns: {id: invoice_id}, watermark: changed}": (
+        ": watermark and since go together: where a record tells when it changed, and how changes are asked for"
+    ),
+    "{path: /v1, columns: {id: invoice_id}, watermark: changed, since: {format: iso}}": (
+        ".since: either parameter or header is needed, and not both"
+    ),
+    "{path: /v1, columns: {id: invoice_id}, look_up: {path: /v1/one}}": (
+        '.look_up.path: "/v1/one" is not allowed: a path with {id} in it, such as /v1/invoices/{id}'
+    ),
+    "{path: /v1, columns: {id: invoice_id}, params: {api_key: sk_live_secret}}": (
+        ".params.api_key: this text is not allowed: a secret only as ${VAR}, since the policy is kept in the warehouse"
+    ),
+}
+
+
+@pytest.mark.parametrize(("yaml", "message"), BAD_REQUESTS.items())
+def test_a_bad_request_of_a_table_is_refused(yaml: str, message: str) -> None:
+    assert refusal(source(REST % yaml)) == f"6: sources.billing.tables.invoices{message}"
+
+
+BAD_APIS = {
+    "{kind: rest, url: 'https://u:pw@api.test', tables: {}}": (
+        ".url: this text is not allowed: an address such as https://api.example.com/v1, or ${VAR}; "
+        "passwords and tokens elsewhere, and only as ${VAR}"
+    ),
+    "{kind: rest, url: 'https://api.test', headers: {X-Api-Key: sk_live}, tables: {}}": (
+        ".headers.X-Api-Key: this text is not allowed: a secret only as ${VAR}, "
+        "since the policy is kept in the warehouse"
+    ),
+    "{kind: rest, url: 'https://api.test', auth: {}, tables: {}}": (
+        ".auth: one of bearer, basic, client_credentials is needed, and not several"
+    ),
+    "{kind: rest, url: 'https://api.test', auth: {bearer: sk_live}, tables: {}}": (
+        ".auth.bearer: this text is not allowed: the name of an environment variable, as ${VAR}"
+    ),
+    "{kind: rest, url: 'https://api.test', tables: {customers: {path: /c, columns: {id: customer_id}, "
+    "look_up: {path: '/c/{id}'}}}}": ".tables.customers.look_up: is allowed for invoices only",
+    "{kind: xero}": ": either token, or client_id and client_secret are needed, and not both",
+    "{kind: xero, token: '${T}', client_id: a, client_secret: '${S}'}": (
+        ": either token, or client_id and client_secret are needed, and not both"
+    ),
+    "{kind: xero, client_id: a}": ": either token, or client_id and client_secret are needed, and not both",
+}
+
+
+@pytest.mark.parametrize(("yaml", "message"), BAD_APIS.items())
+def test_a_bad_api_is_refused_without_showing_a_secret(yaml: str, message: str) -> None:
+    line = refusal(source(yaml))
+    assert line == f"6: sources.billing{message}"
+    assert "sk_live" not in line
+
+
+def test_parameters_of_a_request_are_text_however_they_are_written() -> None:
+    table = "{path: /v1, columns: {id: invoice_id}, params: {limit: 100, all: true, 'expand[]': [a, b], key: '${K}'}}"
+    read = policy_with(source(REST % table)).sources["billing"]
+    assert isinstance(read, RestSource)
+    assert read.tables["invoices"].params == {"limit": "100", "all": "true", "expand[]": ("a", "b"), "key": "${K}"}
+
+
 BAD_TABLES = {
     "delete from invoices": ': "delete from invoices" is not allowed: a table name, or a select statement',
     "{query: drop table x}": '.query: "drop table x" is not allowed: a table name, or a select statement',
     "{table: a b}": '.table: "a b" is not allowed: a table name such as billing.invoices',
     "{table: i, query: select 1}": ": either query or table is needed, and not both",
     "{minor_units: true}": ": either query or table is needed, and not both",
-    "{table: i, date_format: ISO}": ('.date_format: "ISO" is not allowed: a date format such as "%m/%d/%Y"'),
+    "{table: i, date_format: ISO}": (
+        '.date_format: "ISO" is not allowed: a date format such as "%m/%d/%Y", or one of unix_seconds, '
+        "unix_milliseconds, /Date(ms)/"
+    ),
     "{table: i, columns: {a: []}}": (".columns.a: an empty list is not allowed: at least one entry"),
     "{table: i, columns: {a: total, b: [number, total]}}": (
         '.columns.b: "total" is not allowed again: each column of the table is filled once'
@@ -832,8 +994,9 @@ def test_a_resolved_secret_does_not_show_itself() -> None:
 def test_settings_without_effect_are_told_only_when_they_differ_from_their_default() -> None:
     assert unused_settings(parse_policy(MINIMAL)) == []
     assert unused_settings(policy_with("sending: {max_batch: 10000, allow_list: []}\ncontact_cap: null\n")) == []
-    assert unused_settings(policy_with("sending: {max_growth: 5}")) == [
-        "sending.max_growth is accepted but has no effect yet"
+    assert unused_settings(policy_with("order_reminders: {every_hours: 24}")) == []
+    assert unused_settings(policy_with("order_reminders: {every_hours: 12}")) == [
+        "order_reminders is accepted but has no effect yet"
     ]
 
 
@@ -844,9 +1007,6 @@ def test_each_setting_without_effect_in_the_example_is_told() -> None:
     }
     assert told == {
         "order_reminders",
-        "quality.max_source_age",
-        "sources.kind: shopify",
-        "sources.kind: stripe",
     }
 
 
@@ -888,9 +1048,11 @@ def test_what_is_accepted_is_valid_under_the_schema(text: str) -> None:
         "calendar: {send_at: '24:00'}",
         "receivables: {tolerance: {EUR: -1}}",
         "smart_rules: [{name: r, workflow: standard, when: {}}]",
-        "sources: {a: {kind: xero}}",
+        "sources: {a: {kind: sage}}",
         "sources: {a: {kind: stripe, key: sk_live}}",
         "sources: {a: {kind: files, tables: {invoice: a.csv}}}",
+        "sources: {a: {kind: rest, url: 'https://api.test', tables: {invoices: /v1}}}",
+        "sources: {a: {kind: rest, url: 'https://api.test', tables: {invoices: {path: v1, columns: {a: total}}}}}",
     ],
 )
 def test_what_the_schema_refuses_is_refused_here_too(yaml: str) -> None:

@@ -1,34 +1,41 @@
-"""`source/<table>`: one asset per source table, pulled from every source of the policy that feeds it."""
+"""`source/<table>`: one asset per source table, pulled from every source of the policy that feeds it.
 
-import shutil
-import time
+Orders and their edits are pulled by one step, because shops yield them together.
+"""
+
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import asdict
 
 import dagster as dg
 from dagster import ResourceParam
 
-from dunning_pipeline.assets.metadata import PREVIEW_ROWS, column_schema, counts, preview
-from dunning_pipeline.checks import INVOICES_KNOWN, check_doubts, doubt_spec
-from dunning_pipeline.doubts import about_invoices
-from dunning_pipeline.policy import Mapping as TableMapping
+from dunning_pipeline.assets.metadata import PREVIEW_ROWS, Metadata, column_schema, counts, preview
+from dunning_pipeline.checks import INVOICES_KNOWN, check_doubts, check_rejected, doubt_spec, rejected_spec
+from dunning_pipeline.doubts import about_invoices, about_other_currencies
+from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.policy import Policy
-from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES, Loader
-from dunning_pipeline.resources.readers import pulled_sources, reader_of
-from dunning_pipeline.resources.staging import Staged, stage
+from dunning_pipeline.pulling import pull
+from dunning_pipeline.pulling_shops import TableCounts, pull_shops
+from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES, OF_ORDERS, Loaded
+from dunning_pipeline.resources.readers import fed_tables
+from dunning_pipeline.resources.staging import Staged
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import INVOICES, SOURCE_TABLES, Table
+from dunning_pipeline.tables import INVOICES, ORDER_EDITS, ORDERS, PAYMENTS, SOURCE_TABLES, Table
 
 GROUP = "source"
-STALE_SECONDS = 24 * 60 * 60
 
 
 def build_source_assets(policy: Policy | None) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """An asset for each source table that the policy feeds; the others are drawn, but nothing pulls them."""
-    fed = {name for source in pulled_sources(policy).values() for name in source.tables} if policy else set()
-    return [_pulled_asset(table) if table.name in fed else _unfed(table) for table in SOURCE_TABLES]
+    fed = fed_tables(policy) if policy else set()
+    by_orders = {table.name for table in OF_ORDERS}
+    alone = [
+        _pulled_asset(table) if table.name in fed else _unfed(table)
+        for table in SOURCE_TABLES
+        if not (table.name in by_orders and fed & by_orders)
+    ]
+    return [*alone, *([_orders_asset()] if fed & by_orders else [])]
 
 
 def _unfed(table: Table) -> dg.AssetSpec:
@@ -46,83 +53,139 @@ def asset_key(table: Table) -> dg.AssetKey:
     return dg.AssetKey([table.schema, table.name])
 
 
+OF_ORDERS_KEYS = frozenset(asset_key(table) for table in OF_ORDERS)
+"""Orders have nothing to do with the day's invoices: a shop that is down must not keep anybody from being reminded."""
+
+
+class PullConfig(dg.Config):
+    """`full`: pull everything again, whatever was pulled before, and take columns that are gone as meant so."""
+
+    full: bool = False
+
+
+def full_pull(policy: Policy) -> dict[str, object]:
+    """Run config of a daily run that pulls everything again."""
+    pulled = fed_tables(policy) - {table.name for table in OF_ORDERS}
+    return {"ops": {f"source__{name}": {"config": {"full": True}} for name in sorted(pulled)}}
+
+
+def _of_invoices(loaded: Loaded) -> dict[str, int]:
+    return {"looked_up": loaded.looked_up, "vanished": loaded.vanished, "observed_payments": loaded.observed}
+
+
 def _pulled_asset(table: Table) -> dg.AssetsDefinition:
     names_invoices = table in CHECKED_AGAINST_INVOICES
+    asset = asset_key(table)
 
     @dg.asset(
-        key=asset_key(table),
+        key=asset,
         group_name=GROUP,
         description=f"{table.meaning} Pulled from the sources of the policy.",
         kinds={"duckdb"},
         deps=[asset_key(INVOICES)] if names_invoices else [],
-        check_specs=[doubt_spec(asset_key(table), INVOICES_KNOWN)] if names_invoices else [],
+        check_specs=[rejected_spec(asset), *([doubt_spec(asset, INVOICES_KNOWN)] if names_invoices else [])],
         metadata={"dagster/column_schema": column_schema(table)},
     )
-    def pull(
+    def pull_source(
         context: dg.AssetExecutionContext,
+        config: PullConfig,
         warehouse: ResourceParam[Warehouse],
         settings: ResourceParam[Settings],
-    ) -> dg.MaterializeResult:
-        with staging_folder(settings.home, context.run.run_id, table) as folder:
-            staged = pull_table(settings, table, folder)
-            warehouse.longest_hold()
-            loader = Loader(warehouse, table, context.run.run_id, settings.clock(), list(settings.policy.sources))
-            loaded = loader.load(staged, settings.policy.quality.max_rejected)
-        with warehouse.transaction() as connection:
-            total = fetch(connection, f"select count(*) as n from {table.qualified}")["n"].iloc[0]
-            rows = fetch(connection, f"select * from {table.qualified} limit {PREVIEW_ROWS}")
-            reasons = 'select reason from source.rejected_rows where "table" = $name'
-            rejected = fetch(connection, reasons, {"name": table.name})
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        warehouse.longest_hold()
+        try:
+            staged, loaded = pull(settings, warehouse, table, context.run.run_id, full=config.full)
+        except TooManyRejectedRows as error:
+            yield check_rejected(asset, error)
+            raise
+        yield check_rejected(asset)
+        figures = _figures(warehouse, table, counted(staged, loaded))
         unknown = about_invoices(warehouse.fetch, table) if names_invoices else []
-        return dg.MaterializeResult(
+        misfits = about_other_currencies(warehouse.fetch) if table is PAYMENTS else []
+        yield dg.MaterializeResult(
             metadata={
-                "dagster/row_count": int(total),
-                "pulled": sum(part.pulled for part in staged),
-                "written": loaded.written,
-                "duplicates": sum(part.duplicates for part in staged),
+                **figures,
                 "rounded": sum(part.rounded for part in staged),
-                "rejected": loaded.rejected,
-                "rejected_by_reason": counts(rejected["reason"]),
+                "left_out": loaded.left_out,
+                **(_of_invoices(loaded) if table is INVOICES else {}),
+                **({"taken_back": loaded.taken_back} if table is PAYMENTS else {}),
                 **({"of_unknown_invoices": sum(doubt.count for doubt in unknown)} if names_invoices else {}),
-                "preview": preview(rows),
                 "longest_lock_seconds": warehouse.longest_hold(),
             },
-            check_results=[check_doubts(asset_key(table), INVOICES_KNOWN, unknown)] if names_invoices else [],
+            check_results=[check_doubts(asset, INVOICES_KNOWN, unknown + misfits)] if names_invoices else [],
         )
 
-    return pull
+    return pull_source
 
 
-def pull_table(settings: Settings, table: Table, folder: Path) -> Sequence[Staged]:
-    """Reads `table` from every source that feeds it into typed files under `folder`.
+def _orders_asset() -> dg.AssetsDefinition:
+    keys = [asset_key(table) for table in OF_ORDERS]
 
-    Raises:
-        SourceError: a source cannot be read as the policy says. Nothing has been written to the warehouse.
-    """
-    staged = []
-    for name, source in pulled_sources(settings.policy).items():
-        tables: dict[str, TableMapping] = {str(fed): mapping for fed, mapping in source.tables.items()}
-        if table.name in tables:
-            raw = folder / f"{name}.parquet"
-            unreadable = reader_of(name, source, settings).read(tables[table.name], raw)
-            time_zone = source.time_zone or settings.policy.organisation.time_zone
-            staged.append(stage(name, table, tables[table.name], raw, unreadable, time_zone))
-    return staged
+    @dg.multi_asset(
+        name=f"source__{ORDERS.name}",
+        specs=[
+            dg.AssetSpec(
+                asset_key(table),
+                group_name=GROUP,
+                description=f"{table.meaning} Pulled from the sources of the policy.",
+                kinds={"duckdb"},
+                metadata={"dagster/column_schema": column_schema(table)},
+            )
+            for table in OF_ORDERS
+        ],
+        check_specs=[rejected_spec(key) for key in keys],
+    )
+    def pull_orders(
+        context: dg.AssetExecutionContext,
+        config: PullConfig,
+        warehouse: ResourceParam[Warehouse],
+        settings: ResourceParam[Settings],
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        """Edits before orders; shops, which yield both, in between."""
+        warehouse.longest_hold()
+        run_id, table = context.run.run_id, ORDER_EDITS
+        try:
+            edits = counted(*pull(settings, warehouse, ORDER_EDITS, run_id, full=config.full))
+            table = ORDERS
+            shops = pull_shops(settings, warehouse, run_id, full=config.full)
+            orders = counted(*pull(settings, warehouse, ORDERS, run_id, full=config.full))
+        except TooManyRejectedRows as error:
+            yield check_rejected(asset_key(table), error)
+            raise
+        held = warehouse.longest_hold()
+        for each, of_tables, of_shops in ((ORDER_EDITS, edits, shops.edits), (ORDERS, orders, shops.orders)):
+            yield check_rejected(asset_key(each))
+            yield dg.MaterializeResult(
+                asset_key(each),
+                metadata={**_figures(warehouse, each, of_tables + of_shops), "longest_lock_seconds": held},
+            )
+        if shops.unmapped:
+            seen = ", ".join(f"{title or 'none'} ({count})" for title, count in shops.unmapped.most_common(10))
+            context.log.warning(f"edits by apps that edited_by_apps does not name count as other: {seen}")
+
+    return pull_orders
 
 
-@contextmanager
-def staging_folder(home: Path, run_id: str, table: Table) -> Iterator[Path]:
-    """An empty folder for one step, gone at its end; so is, after a day, what killed runs left behind."""
-    staging = home / "staging"
-    for stale in staging.glob("*"):
-        if stale.stat().st_mtime < time.time() - STALE_SECONDS:
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = staging / run_id / table.name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            folder.parent.rmdir()
+def counted(staged: Sequence[Staged], loaded: Loaded) -> TableCounts:
+    """What a pull of a table came to."""
+    return TableCounts(
+        pulled=sum(part.pulled for part in staged),
+        written=loaded.written,
+        duplicates=sum(part.duplicates for part in staged),
+        rejected=loaded.rejected,
+    )
+
+
+def _figures(warehouse: Warehouse, table: Table, pulled: TableCounts) -> Metadata:
+    """What was pulled, and what the table holds now."""
+    with warehouse.transaction() as connection:
+        total = fetch(connection, f"select count(*) as n from {table.qualified}")["n"].iloc[0]
+        rows = fetch(connection, f"select * from {table.qualified} limit {PREVIEW_ROWS}")
+        reasons = 'select reason from source.rejected_rows where "table" = $name'
+        rejected = fetch(connection, reasons, {"name": table.name})
+    return {
+        "dagster/row_count": int(total),
+        **asdict(pulled),
+        "rejected_by_reason": counts(rejected["reason"]),
+        "preview": preview(rows),
+    }

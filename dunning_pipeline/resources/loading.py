@@ -1,14 +1,18 @@
-"""Staged rows into the source tables: integer keys, upsert by key, rejections, all in one short transaction."""
+"""Staged rows into the source tables: integer keys, upsert by key, rejections, progress, all in a short transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 import duckdb
 import pyarrow as pa
 
-from dunning_pipeline.errors import TooManyRejectedRows
-from dunning_pipeline.resources.staging import Staged
+from dunning_pipeline import sql
+from dunning_pipeline.errors import SourceError, TooManyRejectedRows
+from dunning_pipeline.masking import masked
+from dunning_pipeline.resources.changes import note_change
+from dunning_pipeline.resources.progress import Progress, store_progress
+from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged
 from dunning_pipeline.resources.warehouse import Warehouse, append
 from dunning_pipeline.sql import quoted
 from dunning_pipeline.tables import (
@@ -18,6 +22,9 @@ from dunning_pipeline.tables import (
     INVOICE_KEYS,
     INVOICES,
     MANUAL,
+    ORDER_EDITS,
+    ORDER_KEYS,
+    ORDERS,
     PAYMENTS,
     PROMISES,
     REJECTED_ROWS,
@@ -25,87 +32,241 @@ from dunning_pipeline.tables import (
 )
 
 SHOWN_REASONS = 3
+MOST_TAKEN_BACK, FEW = 0.1, 10
+"""How many payments may vanish from a complete list at once, as a share of those that it has, and in any case."""
+
 OF_OWN_INVOICES = (PROMISES, ASSIGNMENTS, CONTACTS)
 """Tables whose rows may name an invoice of their customer, and of nobody else."""
 
 CHECKED_AGAINST_INVOICES = (PAYMENTS, *OF_OWN_INVOICES)
 """Tables of which rows are rejected for what their invoices say: to be loaded after these."""
 
+OF_ORDERS = (ORDER_EDITS, ORDERS)
+"""Without effect on what is decided about invoices. To be loaded in this order: an order that was edited since it was
+observed is observed again, however it looks."""
+
+_KEYS = (CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A staged table of a source, and what is to be made of it.
+
+    `progress` is kept for the next pull, if there is one. `newest_at`: of when the rows are. `complete`: they are all
+    that the source has, so that what is not among them has vanished. `observes`: the source tells no payments, so that
+    these are made from what it tells to be outstanding. `dates_endings`: it may not tell when an invoice was voided or
+    written off, so that this is the day on which it was seen first. `most_taken_back`: how many payments may vanish, as
+    a share of those listed.
+
+    `left_out` are rows (`row`, `reason`) that the mapping leaves out, which are not held against the source.
+    `looked_up` are invoices that were missing from the list and asked for by id, `gone` those that no longer exist.
+    `continues`: an earlier part of the same pull is in the warehouse already.
+    """
+
+    staged: Staged
+    progress: Progress | None = None
+    newest_at: datetime | None = None
+    complete: bool = False
+    observes: bool = False
+    dates_endings: bool = False
+    most_taken_back: float = MOST_TAKEN_BACK
+    left_out: pa.Table = field(default_factory=REJECTS_SCHEMA.empty_table)
+    looked_up: Staged | None = None
+    gone: tuple[str, ...] = ()
+    continues: bool = False
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """Counts of one load: rows written, and all rows of the pull that were rejected in the end."""
+    """Counts of one load: rows written, and all rows of the pull that were rejected in the end.
+
+    `known` rows were there already, where none may be rewritten; `vanished` ones are no longer listed; `observed` are
+    payments that were made from outstanding amounts, `looked_up` invoices that were missing from a list and of which
+    the source said what became of them, `left_out` rows that the mapping leaves out, `taken_back` payments that were
+    reversed, because a complete list no longer has them, or made again.
+    """
 
     written: int
     rejected: int
+    known: int = 0
+    vanished: int = 0
+    observed: int = 0
+    looked_up: int = 0
+    left_out: int = 0
+    taken_back: int = 0
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Writes what was staged for `table` in the run `run_id` at `pulled_at`.
+    """Writes what was staged for `table` in the run `run_id` at `pulled_at`, which is the day `pulled_on`.
 
     `sources` are the names that the policy knows. A row whose source is none of them is taken over by the one that
-    yields its id now, so that a source can be renamed or replaced.
+    yields its id now, so that a source can be renamed or replaced. With `append_only`, rows whose id the same source
+    has already stay as they are.
     """
 
     warehouse: Warehouse
     table: Table
     run_id: str
     pulled_at: datetime
+    pulled_on: date
     sources: Sequence[str] = ()
+    append_only: bool = False
 
-    def load(self, staged: Sequence[Staged], max_rejected: float) -> Loaded:
-        """Upserts the rows of every source and stores the rejected ones; what is not in them stays as it is.
+    def load(self, pulled: Sequence[Pulled], max_rejected: float) -> Loaded:
+        """Upserts the rows of every source and stores the rejected ones.
+
+        What is not in them stays as it is; invoices that a complete list no longer has are marked as missing from that
+        day on (RULES 1.1).
 
         Rows whose id another source holds already, payments in another currency than their invoice (RULES 1.2), and
         promises, assignments and contacts about somebody else's invoice are rejected here, because only the warehouse
         knows.
 
         Raises:
+            SourceError: a list of payments that should be complete lacks too many of those there were.
             TooManyRejectedRows: more than the share `max_rejected` was rejected. The rejected rows are stored so
                 that they can be looked at; none of the others is taken over.
         """
-        rejected: dict[str, pa.Table] = {}
+        parts: list[LoadedPart] = []
         try:
             with self.warehouse.transaction() as connection:
-                for part in staged:
-                    refused = self._merge(connection, part)
-                    rejected[part.source] = pa.concat_tables([part.rejected, refused])
-                    self._store_rejected(connection, part.source, rejected[part.source])
-                self._check_share(staged, rejected, max_rejected)
+                for part in pulled:
+                    parts.append(self.load_part(connection, part))
+                self._check_share([part.staged for part in pulled], parts, max_rejected)
+                if self.table not in OF_ORDERS:
+                    note_change(connection, self.table.qualified, self.run_id)
         except TooManyRejectedRows:
             with self.warehouse.transaction() as connection:
-                for source, rows in rejected.items():
-                    self._store_rejected(connection, source, rows)
+                for part, loaded in zip(pulled, parts, strict=True):
+                    self.store_rejected(connection, part.staged.source, loaded.set_aside)
             raise
-        count = sum(rows.num_rows for rows in rejected.values())
-        return Loaded(sum(part.pulled - part.duplicates for part in staged) - count, count)
-
-    def _check_share(self, staged: Sequence[Staged], rejected: Mapping[str, pa.Table], max_rejected: float) -> None:
-        pulled = sum(part.pulled for part in staged)
-        count = sum(rows.num_rows for rows in rejected.values())
-        if count <= max_rejected * pulled:
-            return
-        reasons = [reason for rows in rejected.values() for reason in rows["reason"].to_pylist()]
-        raise TooManyRejectedRows(
-            f"{self.table.qualified}: {count} of {pulled} rows were rejected, more than quality.max_rejected "
-            f"({max_rejected:g}) allows, so none was taken over; look at source.rejected_rows. "
-            f"The first: {'; '.join(reasons[:SHOWN_REASONS])}"
+        rejected = sum(part.rejected.num_rows for part in parts)
+        known = sum(part.known for part in parts)
+        return Loaded(
+            written=sum(part.staged.pulled - part.staged.duplicates for part in pulled) - rejected - known,
+            rejected=rejected,
+            known=known,
+            vanished=sum(part.vanished for part in parts),
+            observed=sum(part.observed for part in parts),
+            looked_up=sum(part.looked_up for part in parts),
+            left_out=sum(part.left_out.num_rows for part in pulled),
+            taken_back=sum(part.taken_back for part in parts),
         )
 
-    def _merge(self, connection: duckdb.DuckDBPyConnection, part: Staged) -> pa.Table:
-        for name in part.custom:
-            connection.execute(f"alter table {self.table.qualified} add column if not exists {quoted([name])} VARCHAR")
+    def load_part(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> "LoadedPart":
+        """Upserts the rows of one source inside an open transaction, with what is to be kept beside them."""
+        known = self._take(connection, part.staged)
+        refused = self._merge(connection, part, part.staged)
+        self._observe_orders(connection, part)
+        observed = self._observe_payments(connection, part)
+        rejected = pa.concat_tables([part.staged.rejected, refused])
+        set_aside, looked_up = [rejected, part.left_out], 0
+        if part.looked_up:
+            self._take(connection, part.looked_up)
+            refused = self._merge(connection, part, part.looked_up)
+            observed += self._observe_payments(connection, part)
+            set_aside += [part.looked_up.rejected, refused]
+            looked_up = part.looked_up.taken - refused.num_rows + self._void_gone(connection, part)
+        vanished = self._mark_vanished(connection, part)
+        taken_back = self._reverse_payments(connection, part)
+        loaded = LoadedPart(rejected, pa.concat_tables(set_aside), known, vanished, observed, looked_up, taken_back)
+        self.store_rejected(connection, part.staged.source, loaded.set_aside, beside_earlier=part.continues)
+        self._store_progress(connection, part)
+        return loaded
+
+    def _check_share(self, staged: Sequence[Staged], loaded: Sequence["LoadedPart"], max_rejected: float) -> None:
+        if loaded:
+            rejected = pa.concat_tables([part.rejected for part in loaded])
+            refuse_too_many(self.table, sum(part.pulled for part in staged), rejected, max_rejected)
+
+    def _take(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
+        """Makes `incoming` of the staged rows; returns how many stay out because they are known."""
         connection.execute(
             "create or replace temp table incoming as select * from read_parquet($rows)",
-            {"rows": str(part.rows)},
+            {"rows": str(staged.rows)},
         )
-        for keys in (CUSTOMER_KEYS, INVOICE_KEYS):
+        if not self.append_only:
+            return 0
+        (key,) = self.table.key
+        known = f"delete from incoming where {key} in (select {key} from {self.table.qualified} where source = ?)"
+        ((number,),) = connection.execute(known, [staged.source]).fetchall()
+        return int(number)
+
+    def _merge(self, connection: duckdb.DuckDBPyConnection, part: Pulled, staged: Staged) -> pa.Table:
+        for name in staged.custom:
+            connection.execute(f"alter table {self.table.qualified} add column if not exists {quoted([name])} VARCHAR")
+        for keys in _KEYS:
             if keys.key[0] in self.table.column_names:
-                _give_keys(connection, keys)
-        refused = self._refused(connection, part.source)
-        connection.execute(self._merge_statement(), {"source": part.source})
+                give_keys(connection, keys)
+        refused = self._refused(connection, staged.source)
+        if part.dates_endings and self.table is INVOICES:
+            connection.execute(sql.load("date_endings"), {"day": self.pulled_on, "source": staged.source})
+        if self.table is ORDERS:
+            connection.execute(_OUTDATED)
+        connection.execute(self._merge_statement(), {"source": staged.source})
         return refused
+
+    def _observe_orders(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> None:
+        """Appends what was seen of the orders that were just merged, as of when they were read (RULES 8.1)."""
+        if self.table is ORDERS:
+            seen_at = part.newest_at or self.pulled_at
+            parameters = {"source": part.staged.source, "seen_at": seen_at, "run_id": self.run_id}
+            connection.execute(sql.load("observe_orders"), parameters)
+
+    def _void_gone(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> int:
+        """Voids, from today on, invoices that the source no longer has (RULES 1.1); returns how many."""
+        statement = f"""
+            update {INVOICES.qualified} set status = 'void', voided_on = $day, missing_since = null
+            where source = $source and list_contains($gone, invoice_id) and status <> 'void'
+        """
+        parameters = {"day": self.pulled_on, "source": part.staged.source, "gone": list(part.gone)}
+        return _changed(connection, statement, parameters) if part.gone else 0
+
+    def _mark_vanished(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> int:
+        """Notes the day on which rows are first missing from a complete list; returns how many.
+
+        Of invoices those that were owed; not those that the source told about when it was asked for them.
+        """
+        if not part.complete or self.table not in (INVOICES, ORDERS):
+            return 0
+        if self.table is ORDERS:
+            parameters = {"day": self.pulled_on, "source": part.staged.source, "there": str(part.staged.seen)}
+            return _changed(connection, _VANISHED_ORDERS, parameters)
+        there = [str(part.staged.seen), *([str(part.looked_up.rows)] if part.looked_up else [])]
+        statement = (
+            f"update {INVOICES.qualified} as i set missing_since = $day where missing_since is null and {_MISSING}"
+        )
+        parameters = {"day": self.pulled_on, "source": part.staged.source, "there": there}
+        return _changed(connection, statement, parameters)
+
+    def _observe_payments(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> int:
+        """Makes payments of today from what is outstanding now and was not yet; returns how many."""
+        if self.table is not INVOICES or not part.observes:
+            return 0
+        parameters = {"day": self.pulled_on, "source": part.staged.source}
+        return _changed(connection, sql.load("observe_payments"), parameters)
+
+    def _reverse_payments(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> int:
+        """Takes back today what a complete list of payments no longer has; returns how many that are."""
+        if self.table is not PAYMENTS or not part.complete:
+            return 0
+        parameters = {"day": self.pulled_on, "source": part.staged.source, "seen": str(part.staged.seen)}
+        count = _changed(connection, sql.load("reverse_payments"), parameters)
+        if count > max(FEW, part.most_taken_back * part.staged.pulled):
+            raise SourceError(
+                f"{part.staged.source}.payments: {count} payments are gone from the list, which now has "
+                f"{part.staged.pulled}; nothing was taken over. If that is meant so, pull with `dunning run --full`"
+            )
+        return count
+
+    def _store_progress(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> None:
+        if part.progress is None:
+            return
+        newest_at = part.newest_at or self.pulled_at
+        store_progress(
+            connection, part.staged.source, self.table.name, part.progress, self.pulled_at, newest_at, self.run_id
+        )
 
     def _refused(self, connection: duckdb.DuckDBPyConnection, source: str) -> pa.Table:
         """Takes the rows out of `incoming` that must not be merged and returns them with their reasons."""
@@ -129,7 +290,7 @@ class Loader:
         key = self.table.key[0]
         joins = {
             keys.key[0]: f"left join {keys.qualified} using ({keys.key[0]})"
-            for keys in (CUSTOMER_KEYS, INVOICE_KEYS)
+            for keys in _KEYS
             if keys.key[0] in self.table.column_names
         }
         extra = ", ".join(name.replace("_id", "_key") for name in joins)
@@ -144,11 +305,20 @@ class Loader:
             when not matched then insert by name
         """
 
-    def _store_rejected(self, connection: duckdb.DuckDBPyConnection, source: str, rejected: pa.Table) -> None:
-        connection.execute(
-            f'delete from {REJECTED_ROWS.qualified} where source = ? and "table" = ?',
-            [source, self.table.name],
-        )
+    def store_rejected(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        source: str,
+        rejected: pa.Table,
+        *,
+        beside_earlier: bool = False,
+    ) -> None:
+        """Keeps the rejected rows of a source inside an open transaction, in place of those of its pull before."""
+        if not beside_earlier:
+            connection.execute(
+                f'delete from {REJECTED_ROWS.qualified} where source = ? and "table" = ?',
+                [source, self.table.name],
+            )
         context = {
             "source": source,
             "table": self.table.name,
@@ -163,6 +333,58 @@ class Loader:
         )
 
 
+def refuse_too_many(table: Table, rows: int, rejected: pa.Table, max_rejected: float) -> None:
+    """Raises TooManyRejectedRows where more than the share `max_rejected` of so many rows was rejected."""
+    if rejected.num_rows <= max_rejected * rows:
+        return
+    reasons = rejected["reason"].slice(0, SHOWN_REASONS).to_pylist()
+    raise TooManyRejectedRows(
+        f"{table.qualified}: {rejected.num_rows} of {rows} rows were rejected, more than quality.max_rejected "
+        f"({max_rejected:g}) allows, so none was taken over; look at source.rejected_rows. "
+        f"The first: {masked('; '.join(reasons))}"
+    )
+
+
+def missing_invoices(connection: duckdb.DuckDBPyConnection, staged: Staged, most: int) -> list[str]:
+    """Ids of invoices that are owed and that a complete list no longer has, those first that went missing last."""
+    query = f"""
+        select invoice_id from {INVOICES.qualified} as i where {_MISSING}
+        order by missing_since desc nulls first, invoice_id limit $most
+    """
+    parameters = {"source": staged.source, "there": [str(staged.seen)], "most": most}
+    return [invoice_id for (invoice_id,) in connection.execute(query, parameters).fetchall()]
+
+
+_MISSING = f"""
+    source = $source and status not in ('void', 'written_off')
+    and invoice_id not in (select invoice_id from read_parquet($there, union_by_name = true))
+    and total_minor <> coalesce((
+        select sum(amount_minor) from {PAYMENTS.qualified} as p
+        where p.invoice_key = i.invoice_key and p.currency = i.currency
+    ), 0)
+"""
+"""SQL of the invoices (`i`) of a source that are owed and that are in none of the Parquet files `there`."""
+
+
+@dataclass(frozen=True)
+class LoadedPart:
+    """What became of a source's part of a table; `set_aside` are the rejected rows and those that are left out."""
+
+    rejected: pa.Table
+    set_aside: pa.Table
+    known: int
+    vanished: int
+    observed: int
+    looked_up: int
+    taken_back: int
+
+
+def _changed(connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, object]) -> int:
+    """How many rows a statement changed."""
+    ((count,),) = connection.execute(statement, dict(parameters)).fetchall()
+    return int(count)
+
+
 def _of_two_sources(table: Table) -> str:
     """SQL of the ids that another source holds, with the reason."""
     (key,) = table.key
@@ -173,6 +395,19 @@ def _of_two_sources(table: Table) -> str:
         where t.source <> $source and list_contains($present, t.source)
     """
 
+
+_OUTDATED = f"""
+    delete from incoming
+    where exists (
+        from {ORDERS.qualified} as t where t.order_id = incoming.order_id and t.updated_at > incoming.updated_at
+    )
+"""
+"""Orders that a pull beside this one has read later: what it saw is not to be undone, nor observed once more."""
+
+_VANISHED_ORDERS = f"""
+    update {ORDERS.qualified} set missing_since = $day
+    where source = $source and missing_since is null and order_id not in (select order_id from read_parquet($there))
+"""
 
 _IN_ANOTHER_CURRENCY = f"""
     select i.payment_id, 'a payment in ' || i.currency || ' for invoice ''' || i.invoice_id
@@ -191,8 +426,8 @@ def _about_anothers_invoice(table: Table) -> str:
     """
 
 
-def _give_keys(connection: duckdb.DuckDBPyConnection, keys: Table) -> None:
-    """Gives an integer key to every id of `incoming` that has none yet."""
+def give_keys(connection: duckdb.DuckDBPyConnection, keys: Table) -> None:
+    """Gives an integer key to every id of the temporary table `incoming` that has none yet."""
     name, key = keys.column_names
     connection.execute(
         f"""

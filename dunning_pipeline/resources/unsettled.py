@@ -26,6 +26,11 @@ BYTES_PER_ROW = 1_200
 """What deciding takes at most per invoice that is not settled and day, measured with all rules and rounded up."""
 
 
+def parts_within(rows: int, memory_limit: int | None) -> int:
+    """In how many parts so many invoices and days are decided, to take up half of a limit (in bytes) at most."""
+    return 1 if memory_limit is None else max(1, math.ceil(rows * BYTES_PER_ROW / (memory_limit / 2)))
+
+
 @dataclass(frozen=True)
 class Unsettled:
     """The invoices that can still matter in a window of days, of all customers or of a part of them.
@@ -81,10 +86,8 @@ class Unsettled:
 
     def parts_within(self, memory_limit: int | None) -> int:
         """In how many parts the customers are decided so that rows take up half of a limit (in bytes) at most."""
-        if memory_limit is None:
-            return 1
         days = (self.last - self.first).days + 1
-        return max(1, math.ceil(len(self.invoice_key) * days * BYTES_PER_ROW / (memory_limit / 2)))
+        return parts_within(len(self.invoice_key) * days, memory_limit)
 
     def split(self, connection: duckdb.DuckDBPyConnection, parts: int) -> "list[Unsettled]":
         """The same in hash chunks of customers, each of which can be decided by itself.
@@ -106,7 +109,8 @@ class Unsettled:
         """Invoices and payments, as `rules.owed.owed_invoices` wants them.
 
         What was paid on an invoice by the first day becomes one payment of that day: within the window nobody can
-        tell the difference.
+        tell the difference. A payment that came before its invoice is there twice more: unapplied, and taken back on
+        the day on which the invoice became known.
         """
         create_ledger_types(connection)
         connection.register("unsettled", pa.table({"invoice_key": self.invoice_key}))
@@ -116,7 +120,7 @@ class Unsettled:
         before = invoices.loc[paid != 0, ["customer_key", "invoice_key", "currency"]].assign(
             amount_minor=paid[paid != 0], paid_on=pd.Timestamp(self.first), recorded_on=pd.Timestamp(self.first)
         )
-        chunk = {"last": self.last, "part": self.part, "parts": self.parts}
+        chunk = {"first": self.first, "last": self.last, "part": self.part, "parts": self.parts}
         unapplied = _fetch_money(connection, "unapplied_payments", chunk)
         later = _fetch_money(connection, "payments_between", {"first": self.first, "last": self.last})
         payments = pd.concat([before, unapplied, later], ignore_index=True)

@@ -251,5 +251,14 @@ def test_contacts_of_the_window_and_those_by_hand_are_read_with_their_ids(
     )
 
 
+@pytest.mark.parametrize("day", [FIRST - timedelta(days=1), FIRST])
+def test_a_reminder_accepted_twice_on_a_day_is_one_contact_and_two_reminders_are_two(tmp_path: Path, day: date):
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    about = {"customer": 1, "invoice": 1, "level": "customer", "workflow": "standard", "action": "first", "day": day}
+    twice = Sent("R1", attempts=(("accepted",), ("accepted",)), **about)
+    fill(warehouse, [twice, Sent("R2", attempts=(("accepted",),), **about)], [])
+    assert len([row for row in read(warehouse, [1], [1]) if row["invoice_key"] == 1]) == 2
+
+
 def test_a_warehouse_without_history_has_no_contacts(tmp_path: Path):
     assert read(Warehouse(tmp_path / "warehouse.duckdb"), [1], [2]) == []

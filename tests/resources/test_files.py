@@ -1,8 +1,10 @@
 """Reading files: CSV as people export it and Parquet, as exact text; lines that cannot be read are kept aside."""
 
+import gzip
 import json
+import os
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from dunning_pipeline.errors import SourceError
 from dunning_pipeline.policy import MissingVariable, TableFile
 from dunning_pipeline.resources.files import FileSourceReader
 from dunning_pipeline.resources.staging import stage
+from dunning_pipeline.resources.watermarks import Watermark
 from dunning_pipeline.tables import CUSTOMERS, INVOICES
 
 Row = dict[str, str | None]
@@ -24,13 +27,19 @@ Read = Callable[..., tuple[list[Row], Unreadable]]
 
 @pytest.fixture
 def reader(tmp_path: Path) -> FileSourceReader:
-    return FileSourceReader("exports", tmp_path, {"FOLDER": "out", "EMPTY": ""})
+    return reader_at(tmp_path)
+
+
+def reader_at(folder: Path, seconds: float = 3600) -> FileSourceReader:
+    """A reader so many seconds from now."""
+    later = datetime.now(UTC) + timedelta(seconds=seconds)
+    return FileSourceReader("exports", folder, {"FOLDER": "out", "EMPTY": ""}, lambda: later)
 
 
 @pytest.fixture
 def read(reader: FileSourceReader, tmp_path: Path) -> Read:
     def rows(path: str = "invoices.csv", **options: Any) -> tuple[list[Row], Unreadable]:
-        unreadable = reader.read(TableFile(path=path, **options), tmp_path / "raw")
+        unreadable = reader.read(TableFile(path=path, **options), tmp_path / "raw").unreadable
         lines = [json.loads(row) for row in unreadable["row"].to_pylist()]
         found = [
             (Path(line["file"]).name, line["line"], reason)
@@ -137,7 +146,7 @@ def test_lines_that_cannot_be_read_are_kept_and_the_others_read(write: Write, re
 
 def test_the_text_of_a_line_that_cannot_be_read_is_kept(write: Write, reader: FileSourceReader, tmp_path: Path) -> None:
     write("id,total\r\n1,2,3\r\n2,20\r\n")
-    (row,) = reader.read(TableFile(path="invoices.csv"), tmp_path / "raw")["row"].to_pylist()
+    (row,) = reader.read(TableFile(path="invoices.csv"), tmp_path / "raw").unreadable["row"].to_pylist()
     assert json.loads(row) == {"file": str(tmp_path / "invoices.csv"), "line": 2, "text": "1,2,3"}
 
 
@@ -211,7 +220,7 @@ def test_parquet_of_typed_columns_reaches_the_table(reader: FileSourceReader, tm
     }
     pq.write_table(pa.table(columns), tmp_path / "invoices.parquet")
     mapping = TableFile(path="invoices.parquet")
-    unreadable = reader.read(mapping, tmp_path / "raw.parquet")
+    unreadable = reader.read(mapping, tmp_path / "raw.parquet").unreadable
     staged = stage("exports", INVOICES, mapping, tmp_path / "raw.parquet", unreadable, "Europe/Paris")
     (row,) = pq.read_table(staged.rows).to_pylist()
     assert (row["invoice_id"], row["issued_on"], row["total_minor"]) == ("7", date(2026, 1, 1), 1_050)
@@ -223,7 +232,7 @@ def test_dates_of_a_file_are_read_by_the_form_the_mapping_gives(
 ) -> None:
     write(f"invoice_id,customer_id,issued_on,currency,total\r\n1,C1,{day},EUR,1\r\n")
     mapping = TableFile(path="invoices.csv", date_format=form)
-    unreadable = reader.read(mapping, tmp_path / "raw.parquet")
+    unreadable = reader.read(mapping, tmp_path / "raw.parquet").unreadable
     staged = stage("exports", INVOICES, mapping, tmp_path / "raw.parquet", unreadable, "Europe/Paris")
     assert pq.read_table(staged.rows)["issued_on"].to_pylist() == [date(2026, 1, 31)]
 
@@ -231,7 +240,7 @@ def test_dates_of_a_file_are_read_by_the_form_the_mapping_gives(
 def test_unreadable_lines_count_as_pulled(write: Write, reader: FileSourceReader, tmp_path: Path) -> None:
     write("customer_id,name\nC1,Ann\nC2,Bob,extra\n,Nobody\n")
     mapping = TableFile(path="invoices.csv")
-    unreadable = reader.read(mapping, tmp_path / "raw.parquet")
+    unreadable = reader.read(mapping, tmp_path / "raw.parquet").unreadable
     staged = stage("exports", CUSTOMERS, mapping, tmp_path / "raw.parquet", unreadable, "Europe/Paris")
     assert (staged.pulled, pq.read_table(staged.rows)["customer_id"].to_pylist()) == (3, ["C1"])
     assert staged.rejected["reason"].to_pylist() == [
@@ -257,3 +266,93 @@ def test_a_file_that_is_no_parquet_is_told_in_a_sentence(write: Write, reader: F
 def test_an_absolute_path_is_taken_as_it_is(write: Write, read: Read, tmp_path: Path) -> None:
     write("id\n1\n", "a.csv")
     assert read(str(tmp_path / "a.csv"))[0] == [{"id": "1"}]
+
+
+def test_compressed_files_are_read(read: Read, write: Write) -> None:
+    write(gzip.compress(b"id,total\n001,10.50\n002,9007199254740993.01\n"), "invoices.csv.gz")
+    assert read("invoices.csv.gz") == (TWO, [])
+
+
+def test_a_compressed_file_that_breaks_off_is_told_and_not_half_read(read: Read, write: Write) -> None:
+    packed = gzip.compress(b"id,total\n" + b"".join(b"%d,1.00\n" % number for number in range(5000)))
+    write(packed[: len(packed) // 2], "invoices.csv.gz")
+    with pytest.raises(SourceError, match=r"^source exports: .*ended before the end-of-stream marker"):
+        read("invoices.csv.gz")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_text_of_another_encoding_is_read_by_it(read: Read, write: Write, encoding: str) -> None:
+    write("id,name\n1,Köhler & Söhne\n".encode(encoding))
+    assert read(encoding=encoding) == ([{"id": "1", "name": "Köhler & Söhne"}], [])
+
+
+def test_text_that_is_not_of_the_encoding_is_told(read: Read, write: Write) -> None:
+    write("id,name\n1,Köhler\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"^source exports: .*ascii"):
+        read(encoding="ascii")
+
+
+def test_a_line_that_cannot_be_read_is_told_by_the_name_of_the_compressed_file(read: Read, write: Write) -> None:
+    write(gzip.compress(b"id,total\n001,10.50\n002\n003,1.00,2\n"), "invoices.csv.gz")
+    _, unreadable = read("invoices.csv.gz")
+    assert {name for name, *_ in unreadable} == {"invoices.csv.gz"}
+
+
+def test_a_file_without_an_end_of_line_is_taken_as_half_a_copy_while_it_is_young(tmp_path: Path, write: Write) -> None:
+    write("id,total\n001,10.5")
+    with pytest.raises(SourceError, match="its last line has no end: it may be half a copy"):
+        reader_at(tmp_path, 59).read(TableFile(path="invoices.csv"), tmp_path / "raw")
+    assert reader_at(tmp_path, 61).read(TableFile(path="invoices.csv"), tmp_path / "raw").unreadable.num_rows == 0
+
+
+def test_half_a_parquet_file_is_told(tmp_path: Path, read: Read) -> None:
+    pq.write_table(pa.table({"id": ["1"] * 1000}), tmp_path / "invoices.parquet")
+    whole = (tmp_path / "invoices.parquet").read_bytes()
+    (tmp_path / "invoices.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceError, match=r"^source exports: "):
+        read("invoices.parquet")
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again_another_time(tmp_path: Path, write: Write) -> None:
+    write("id\n1\n")
+
+    def change() -> datetime:
+        """The reader asks what time it is in the middle."""
+        write("id\n1\n2\n")
+        return datetime.now(UTC)
+
+    with pytest.raises(SourceError, match="changed while it was read; try again"):
+        FileSourceReader("exports", tmp_path, clock=change).read(TableFile(path="invoices.csv"), tmp_path / "raw")
+
+
+def test_new_files_are_read_once_and_changed_ones_again(tmp_path: Path, reader: FileSourceReader, write: Write) -> None:
+    file = TableFile(path="*.csv", only_new=True)
+
+    def pull(since: Watermark | None) -> tuple[list[str], Watermark | None]:
+        read = reader.read(file, tmp_path / "raw", since and Watermark.parse(str(since)))
+        return sorted(pq.read_table(tmp_path / "raw")["id"].to_pylist()), read.watermark
+
+    write("id\n1\n", "a.csv")
+    ids, since = pull(None)
+    assert ids == ["1"]
+    write("id\n2\n", "b.csv")
+    os.utime(tmp_path / "b.csv", (1_000_000_000, 1_000_000_000))
+    ids, since = pull(since)
+    assert ids == ["2"]
+    assert pull(since) == ([], since)
+    write("id\n1\n3\n", "a.csv")
+    assert pull(since)[0] == ["1", "3"]
+
+
+def test_new_files_are_no_complete_list() -> None:
+    assert TableFile(path="*.csv").lists_all
+    assert not TableFile(path="*.csv", only_new=True).lists_all
+    assert not TableFile(path="*.csv", complete=False).lists_all
+
+
+def test_a_pull_is_as_old_as_its_newest_file(tmp_path: Path, reader: FileSourceReader, write: Write) -> None:
+    for name, moment in (("a.csv", 1_000_000_000), ("b.csv", 1_700_000_000)):
+        write("id\n1\n", name)
+        os.utime(tmp_path / name, (moment, moment))
+    read = reader.read(TableFile(path="*.csv"), tmp_path / "raw")
+    assert read.newest == datetime.fromtimestamp(1_700_000_000, UTC)

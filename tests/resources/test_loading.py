@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pytest
 
 from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.policy import Mapping
-from dunning_pipeline.resources.loading import Loaded, Loader
+from dunning_pipeline.resources.loading import Loaded, Loader, Pulled
+from dunning_pipeline.resources.progress import Progress, fetch_progress
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged, stage
 from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.resources.watermarks import Watermark
 from dunning_pipeline.tables import (
     ASSIGNMENTS,
     CONTACTS,
@@ -40,6 +42,7 @@ class Pull:
         self.folder = folder
         self.warehouse = Warehouse(folder / "warehouse.duckdb")
         self.sources = ["billing", "shop"]
+        self.today = PULLED_AT.date()
 
     def staged(self, table: Table, rows: Sequence[Row], source: str = "billing") -> Staged:
         raw = self.folder / f"{source}.parquet"
@@ -53,7 +56,19 @@ class Pull:
         return self.load(table, self.staged(table, rows, source), max_rejected=max_rejected, run_id=run_id)
 
     def load(self, table: Table, *parts: Staged, max_rejected: float = 1.0, run_id: str = "run-1") -> Loaded:
-        return Loader(self.warehouse, table, run_id, PULLED_AT, self.sources).load(parts, max_rejected)
+        return self._loader(table, run_id).load([self._pulled(part) for part in parts], max_rejected)
+
+    def listed(self, *rows: Row, source: str = "billing") -> Loaded:
+        """Pulls all invoices of a source that tells no payments."""
+        part = self._pulled(self.staged(INVOICES, rows, source))
+        return self._loader(INVOICES).load([replace(part, complete=True, observes=True)], max_rejected=1.0)
+
+    def _pulled(self, part: Staged) -> Pulled:
+        self.progress = Progress("hash", part.found, Watermark(PULLED_AT))
+        return Pulled(part, self.progress, PULLED_AT)
+
+    def _loader(self, table: Table, run_id: str = "run-1") -> Loader:
+        return Loader(self.warehouse, table, run_id, PULLED_AT, self.today, self.sources)
 
     def rows(self, table: Table, columns: str = "*") -> list[dict[Any, Any]]:
         frame = self.warehouse.fetch(f"select {columns} from {table.qualified} order by {table.key[0]}")
@@ -100,6 +115,77 @@ def test_an_invoice_that_shows_up_again_is_no_longer_missing(pull: Pull) -> None
         connection.execute("update source.invoices set missing_since = date '2026-02-01'")
     pull(INVOICES, invoice("F1"))
     assert pull.rows(INVOICES, "invoice_id, missing_since") == [{"invoice_id": "F1", "missing_since": None}]
+
+
+def test_an_invoice_that_a_complete_list_no_longer_has_is_missing_from_that_day_on(pull: Pull) -> None:
+    pull.listed(invoice("A"), invoice("B"))
+    pull.today = date(2026, 11, 24)
+    assert pull.listed(invoice("A")).vanished == 1
+    pull.today = date(2026, 11, 25)
+    assert pull.listed(invoice("A")).vanished == 0
+    missing = [row["missing_since"] for row in pull.rows(INVOICES)]
+    assert missing == [None, pd.Timestamp(2026, 11, 24)]
+
+
+def test_an_invoice_that_is_listed_but_cannot_be_read_has_not_vanished(pull: Pull) -> None:
+    pull.listed(invoice("A"), invoice("B"))
+    assert pull.listed(invoice("A"), invoice("B", total="?"), {**invoice("C"), "invoice_id": None}).vanished == 0
+
+
+def test_a_list_of_one_source_says_nothing_about_another(pull: Pull) -> None:
+    pull.listed(invoice("A"))
+    pull.listed(invoice("B"), source="shop")
+    assert [row["missing_since"] for row in pull.rows(INVOICES)] == [None, None]
+
+
+def test_what_a_pull_of_changes_does_not_yield_has_not_vanished(pull: Pull) -> None:
+    pull.listed(invoice("A"), invoice("B"))
+    assert pull(INVOICES, invoice("A")).vanished == 0
+
+
+def test_what_is_no_longer_outstanding_is_a_payment_of_the_day_on_which_that_is_seen(pull: Pull) -> None:
+    pull.today = date(2026, 11, 23)
+    pull.listed(invoice("A", outstanding="100.00"), invoice("B", outstanding="70.00"), invoice("C"))
+    pull.today = date(2026, 11, 24)
+    assert pull.listed(invoice("A", outstanding="25.50"), invoice("B", outstanding="70.00"), invoice("C")).observed == 1
+    columns = "payment_id, invoice_id, kind, currency, amount_minor, paid_on, recorded_on, source"
+    assert [tuple(row.values()) for row in pull.rows(PAYMENTS, columns)] == [
+        ("observed:A:1", "A", "payment", "EUR", 7450, *[pd.Timestamp(2026, 11, 24)] * 2, "billing"),
+        ("observed:B:1", "B", "payment", "EUR", 3000, *[pd.Timestamp(2026, 11, 23)] * 2, "billing"),
+    ]
+
+
+def test_what_is_outstanding_again_was_taken_back(pull: Pull) -> None:
+    pull.listed(invoice("A", outstanding="0"))
+    pull.listed(invoice("A", outstanding="100.00"))
+    assert [(row["kind"], row["amount_minor"]) for row in pull.rows(PAYMENTS)] == [
+        ("payment", 10000),
+        ("chargeback", -10000),
+    ]
+
+
+def test_a_pull_that_changes_nothing_observes_nothing(pull: Pull) -> None:
+    pull.listed(invoice("A", outstanding="40.00"))
+    assert pull.listed(invoice("A", outstanding="40.00")).observed == 0
+
+
+def test_a_source_that_tells_payments_observes_none(pull: Pull) -> None:
+    assert pull(INVOICES, invoice("A", outstanding="40.00")).observed == 0
+    assert pull.rows(PAYMENTS) == []
+
+
+def test_how_far_a_pull_came_is_kept_with_its_rows(pull: Pull) -> None:
+    pull(INVOICES, invoice("A"))
+    with pull.warehouse.transaction() as connection:
+        assert fetch_progress(connection, "billing", "invoices") == pull.progress
+        assert fetch_progress(connection, "billing", "payments") is None
+
+
+def test_a_pull_that_takes_nothing_over_comes_nowhere(pull: Pull) -> None:
+    with pytest.raises(TooManyRejectedRows):
+        pull(INVOICES, invoice("A", total="?"), max_rejected=0)
+    with pull.warehouse.transaction() as connection:
+        assert fetch_progress(connection, "billing", "invoices") is None
 
 
 def test_money_beyond_what_floats_can_hold_stays_exact(pull: Pull) -> None:

@@ -33,7 +33,7 @@ def reader(tmp_path: Path) -> SqlSourceReader:
 @pytest.fixture
 def read(reader: SqlSourceReader, tmp_path: Path) -> Read:
     def rows(query: TableQuery) -> list[Row]:
-        unreadable = reader.read(query, tmp_path / "raw.parquet")
+        unreadable = reader.read(query, tmp_path / "raw.parquet").unreadable
         table = pq.read_table(tmp_path / "raw.parquet")
         assert (unreadable.num_rows, set(table.schema.types)) == (0, {pa.string()})
         return list(table.to_pylist())

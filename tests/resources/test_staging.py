@@ -135,6 +135,34 @@ def test_binary_noise_is_rounded_and_counted(staged: Stage) -> None:
     assert result.rounded == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "minor"),
+    [
+        ("1234,56", 123_456),
+        ("1.234,56", 123_456),
+        ("-1.234.567,5", -123_456_750),
+        ("1 234,56", 123_456),
+        ("1\u00a0234,56", 123_456),
+        ("1'234,56", 123_456),
+        ("1234", 123_400),
+        ("0,05", 5),
+    ],
+)
+def test_amounts_with_a_decimal_comma_are_read_where_the_mapping_says_so(staged: Stage, text: str, minor: int) -> None:
+    result = staged(INVOICES, INVOICE | {"total": text}, decimal_comma=True)
+    assert (reasons(result), only(result)["total_minor"]) == ([], minor)
+
+
+@pytest.mark.parametrize("text", ["1234.56", "1.23,4", "1,234.56", "1,2,3", ",5", "12.34", "abc"])
+def test_an_amount_that_is_written_otherwise_is_rejected_and_never_guessed(staged: Stage, text: str) -> None:
+    result = staged(INVOICES, INVOICE | {"total": text}, decimal_comma=True)
+    assert reasons(result) == [f"total '{text}' is no amount"]
+
+
+def test_without_it_a_comma_is_no_amount(staged: Stage) -> None:
+    assert reasons(staged(INVOICES, INVOICE | {"total": "1.234,56"})) == ["total '1.234,56' is no amount"]
+
+
 @pytest.mark.parametrize(("text", "minor"), [("12345", 12_345), ("-1", -1), (str(2**53 + 1), 2**53 + 1)])
 def test_amounts_in_minor_units_are_taken_as_they_are(staged: Stage, text: str, minor: int) -> None:
     result = staged(INVOICES, INVOICE | {"total": text}, minor_units=True)
@@ -291,6 +319,17 @@ def test_times_without_a_zone_are_of_the_source(staged: Stage) -> None:
 def test_dates_of_another_form_are_read_by_it(staged: Stage, text: str, form: str, day: date) -> None:
     row = only(staged(INVOICES, INVOICE | {"issued_on": text, "due_on": None}, date_format=form))
     assert row["issued_on"] == day
+
+
+def test_columns_may_have_dates_of_different_forms(staged: Stage) -> None:
+    row = INVOICE | {"issued_on": "26-Apr-11", "due_on": "5/26/2011", "voided_on": "2011-06-01"}
+    forms = {"issued_on": "%d-%b-%y", "voided_on": "%Y-%m-%d"}
+    result = only(staged(INVOICES, row, date_format="%m/%d/%Y", date_formats=forms))
+    assert [result[name] for name in ("issued_on", "due_on", "voided_on")] == [
+        date(2011, 4, 26),
+        date(2011, 5, 26),
+        date(2011, 6, 1),
+    ]
 
 
 def test_a_date_of_another_form_than_the_mapping_says_is_rejected(staged: Stage) -> None:

@@ -98,11 +98,26 @@ EVERY_PAYMENT = """
     )
     from source.payments as p left join source.invoices as i on i.invoice_key = p.invoice_key
 """
+CREDITS_BEFORE_THE_INVOICE = """
+    from (
+        select p.* replace (p.currency::currency_code as currency, -1 as invoice_key), i.recorded_on as applied_on
+        from source.payments as p join source.invoices as i on i.invoice_key = p.invoice_key
+    )
+    where greatest(paid_on, recorded_on) < applied_on
+"""
+EVERY_CREDIT = f"""
+    select * exclude (applied_on) {CREDITS_BEFORE_THE_INVOICE}
+    union all by name
+    select * exclude (applied_on) replace (
+        -amount_minor as amount_minor, applied_on as paid_on, applied_on as recorded_on
+    ) {CREDITS_BEFORE_THE_INVOICE}
+"""
 
 
 def everything(connection: duckdb.DuckDBPyConnection, last: date) -> Frames:
     every_invoice = fetch(connection, EVERY_INVOICE, {"last": last, "sources": SOURCES})
-    return every_invoice, fetch(connection, EVERY_PAYMENT).astype({"invoice_key": "int64"})
+    every_payment = f"{EVERY_PAYMENT} union all by name ({EVERY_CREDIT})"
+    return every_invoice, fetch(connection, every_payment).astype({"invoice_key": "int64"})
 
 
 NOTHING = Ledger(
