@@ -7,6 +7,7 @@ from datetime import date, datetime
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.rules import display
@@ -17,6 +18,13 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "dunning_pipeline")
 SEPARATOR = "\x1f"
 """Stands between the parts of a reminder's identity; it occurs in no id."""
 UUID_BYTES = 16
+
+MOST_TEXT_BYTES = 100_000
+"""Klaviyo takes texts of 100 KB (reference: Klaviyo); it does not say which KB."""
+MOST_BODY_BYTES = 5_000_000 - 1_000
+"""A single event must fit a request of 5 MB with what stands around it."""
+Members = dict[str, json.Value]
+_NO_INVOICES: Members = {"invoices": "[]", "invoices_omitted": "1234567"}
 
 
 def reminder_ids(stream: str, identity: pd.DataFrame) -> "pd.Series[str]":
@@ -56,12 +64,13 @@ def reminder_events(
     policy: Policy,
     as_of: date,
     planned_at: datetime,
-) -> "pd.Series[str]":
+) -> pd.DataFrame:
     """The exact event of each reminder: one entry of Klaviyo's bulk request as JSON text (RULES 7.1, 7.3).
 
     Amounts at the top level are in the carrying invoice's currency; counts are over all listed invoices;
-    `totals_by_currency` has both per currency. The oldest due invoices are listed first, at most
-    `klaviyo.invoices_listed` of them; totals are over all.
+    `totals_by_currency` has both per currency. The oldest due invoices are listed first: at most
+    `klaviyo.invoices_listed` of them, no more than fit into a request, and none with a text that Klaviyo does not
+    take. Totals are over all.
 
     Args:
         decisions: the `remind` rows of `dunning.decisions`.
@@ -74,7 +83,8 @@ def reminder_events(
         planned_at: the event's time, an aware instant.
 
     Returns:
-        JSON texts, indexed like `decisions`.
+        `body`, a JSON text, and `refusal`: why Klaviyo would not take it, as a sentence, mostly empty. Indexed like
+        `decisions`.
     """
     decisions = decisions.reset_index()
     people = decisions[["customer_key"]].merge(customers, on="customer_key", how="left", validate="m:1")
@@ -82,27 +92,55 @@ def reminder_events(
     listed = _in_order(listed, decisions)
     carrying = listed[listed["carries"]].reset_index(drop=True)
     totals = _totals(listed, listed["row"], listed["carrying_currency"])
-    properties = {
+    properties: Members = {
         **_who_and_what(decisions, people, policy, language, as_of),
         **_carrying_members(carrying, language),
         **_total_members(totals, carrying["currency"], language),
         "days_since_due": json.integers(_days_since(carrying["due_on"], as_of)),
         "oldest_days_overdue": json.integers(listed.groupby("row")["days_overdue"].max()),
         "broken_promise": json.booleans(listed.groupby("row")["broken_promise"].any()),
-        **_invoice_lists(listed, language, policy.klaviyo.invoices_listed),
-        "totals_by_currency": _totals_by_currency(listed, language),
     }
-    event = json.objects(
+    by_currency = {"totals_by_currency": _totals_by_currency(listed, language)}
+    event = {
+        "time": json.constant(planned_at.replace(microsecond=0).isoformat()),
+        "value": properties["outstanding"],
+        "value_currency": properties["currency"],
+        "unique_id": properties["reminder_id"],
+        "metric": json.constant(_resource("metric", {"name": policy.klaviyo.metric})),
+    }
+    profile = _profile(people)
+    bare = _bulk_entry(profile, properties | _NO_INVOICES | by_currency, event).sizes()
+    lists = _invoice_lists(listed, language, policy.klaviyo.invoices_listed, MOST_BODY_BYTES - bare)
+    return pd.DataFrame(
         {
-            "properties": json.objects(properties),
-            "time": json.constant(planned_at.replace(microsecond=0).isoformat()),
-            "value": json.decimals(totals["outstanding_minor"].to_numpy(), _digits(carrying["currency"])),
-            "value_currency": json.strings(carrying["currency"].astype("str")),
-            "unique_id": json.strings(decisions["reminder_id"]),
-            "metric": json.constant(_resource("metric", {"name": policy.klaviyo.metric})),
+            "body": json.series(_bulk_entry(profile, properties | lists | by_currency, event).array()),
+            "refusal": _refusals(decisions, people, carrying, bare),
         }
-    )
-    return json.series(_bulk_entry(_profile(people), event)).set_axis(decisions["index"])
+    ).set_axis(decisions["index"])
+
+
+def _refusals(
+    decisions: pd.DataFrame, people: pd.DataFrame, carrying: pd.DataFrame, bare: np.ndarray
+) -> "pd.Series[str]":
+    """Why Klaviyo would not take an event, whatever is left off its list; empty where it would."""
+    texts = {
+        "customer_id": decisions["customer_id"],
+        "customer_name": people["name"],
+        "carrying_invoice_number": carrying["number"],
+        "payment_url": carrying["pay_url"],
+    }
+    refusals = pd.Series(None, decisions.index, dtype="str")
+    for name, text in texts.items():
+        size = _bytes(text)
+        sentence = f"{name} has " + pd.Series(size).astype("str") + f" bytes, Klaviyo takes {MOST_TEXT_BYTES}"
+        refusals = refusals.where(size <= MOST_TEXT_BYTES, sentence)
+    sentence = "the event has " + pd.Series(bare).astype("str") + f" bytes, Klaviyo takes {MOST_BODY_BYTES}"
+    return refusals.where(refusals.notna() | (bare <= MOST_BODY_BYTES), sentence)
+
+
+def _bytes(text: "pd.Series[str]") -> np.ndarray:
+    """Bytes of each text in UTF-8, 0 of an empty one."""
+    return pc.fill_null(pc.binary_length(pa.array(text, type=pa.large_string())), 0).to_numpy(zero_copy_only=False)
 
 
 def _in_order(listed: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
@@ -131,8 +169,8 @@ def _days_since(days: "pd.Series[pd.Timestamp]", as_of: date) -> np.ndarray:
 
 
 def _who_and_what(
-    decisions: pd.DataFrame, people: pd.DataFrame, policy: Policy, language: "pd.Series[str]", as_of: date
-) -> dict[str, pa.Array | str]:
+    decisions: pd.DataFrame, people: pd.DataFrame, policy: Policy, language: pd.Series, as_of: date
+) -> Members:
     lengths = {workflow.name: len(workflow.actions) for workflow in policy.workflows}
     return {
         "reminder_id": json.strings(decisions["reminder_id"]),
@@ -147,9 +185,9 @@ def _who_and_what(
     }
 
 
-def _carrying_members(carrying: pd.DataFrame, language: "pd.Series[str]") -> dict[str, pa.Array | str]:
+def _carrying_members(carrying: pd.DataFrame, language: pd.Series) -> Members:
     return {
-        "currency": json.strings(carrying["currency"].astype("str")),
+        "currency": json.strings(carrying["currency"]),
         "carrying_invoice_number": json.strings(carrying["number"]),
         **_money_members("carrying_invoice_total", carrying["total_minor"], carrying["currency"], language),
         **_money_members("carrying_invoice_outstanding", carrying["open_minor"], carrying["currency"], language),
@@ -180,53 +218,68 @@ def _totals(listed: pd.DataFrame, group: pd.Series, counted: "pd.Series[bool]") 
     )
 
 
-def _total_members(totals: pd.DataFrame, currency: pd.Series, language: "pd.Series[str]") -> dict[str, pa.Array | str]:
-    members: dict[str, pa.Array | str] = {}
+def _total_members(totals: pd.DataFrame, currency: pd.Series, language: pd.Series) -> Members:
+    members: Members = {}
     for name in ("due", "overdue", "outstanding"):
         members |= _money_members(name, totals[f"{name}_minor"], currency, language)
         members[f"{name}_count"] = json.integers(totals[f"{name}_count"])
     return members
 
 
-def _invoice_lists(listed: pd.DataFrame, language: "pd.Series[str]", most: int) -> dict[str, pa.Array | str]:
-    shown = listed[listed.groupby("row").cumcount() < most]
-    spoken = language.iloc[shown["row"]]
-    items = json.objects(
+def _invoice_lists(listed: pd.DataFrame, language: pd.Series, most: int, room: np.ndarray) -> Members:
+    """The listed invoices of each reminder and how many more there are; `room` is in bytes."""
+    candidates = listed[(_bytes(listed["number"]) <= MOST_TEXT_BYTES) & (_bytes(listed["pay_url"]) <= MOST_TEXT_BYTES)]
+    candidates = candidates[candidates.groupby("row").cumcount() < most]
+    items = _invoice_items(candidates, language.iloc[candidates["row"]]).array()
+    row = candidates["row"].to_numpy()
+    fits = _fitting(pc.binary_length(items).to_numpy().astype("int64") + 1, row, room)
+    shown = np.bincount(row[fits], minlength=len(language))
+    return {
+        "invoices": json.lists(items if fits.all() else items.filter(pa.array(fits)), shown),
+        "invoices_omitted": json.integers(np.bincount(listed["row"], minlength=len(language)) - shown),
+    }
+
+
+def _fitting(size: np.ndarray, row: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Whether each item fits behind those before it in its row; items of a row stand together."""
+    used = np.cumsum(size)
+    before = used - size
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    start = np.repeat(before[first], np.diff(first, append=len(row)))
+    return used - start <= room[row]
+
+
+def _invoice_items(shown: pd.DataFrame, language: pd.Series) -> json.Texts:
+    currency = json.strings(shown["currency"])
+    return json.objects(
         {
             "number": json.strings(shown["number"]),
-            **_date_members("issued_on", shown["issued_on"], spoken),
-            **_date_members("due_on", shown["due_on"], spoken),
-            "currency": json.strings(shown["currency"].astype("str")),
-            **_money_members("total", shown["total_minor"], shown["currency"], spoken),
-            **_money_members("outstanding", shown["open_minor"], shown["currency"], spoken),
+            **_date_members("issued_on", shown["issued_on"], language),
+            **_date_members("due_on", shown["due_on"], language),
+            "currency": currency,
+            **_money_members("total", shown["total_minor"], shown["currency"], language),
+            **_money_members("outstanding", shown["open_minor"], shown["currency"], language),
             "days_overdue": json.integers(shown["days_overdue"]),
             "payment_url": json.strings(shown["pay_url"]),
         }
     )
-    counts = np.bincount(listed["row"], minlength=len(language))
-    return {
-        "invoices": json.lists(items, np.minimum(counts, most)),
-        "invoices_omitted": json.integers(np.maximum(counts - most, 0)),
-    }
 
 
-def _totals_by_currency(listed: pd.DataFrame, language: "pd.Series[str]") -> pa.Array:
+def _totals_by_currency(listed: pd.DataFrame, language: pd.Series) -> json.Texts:
     grouped = listed.groupby(["row", "currency"], observed=True)
     groups = grouped.size().index.to_frame(index=False)
     totals = _totals(listed, grouped.ngroup(), pd.Series(True, listed.index))
     spoken = language.iloc[groups["row"]]
     items = json.objects(
         {
-            "currency": json.strings(groups["currency"].astype("str")),
+            "currency": json.strings(groups["currency"]),
             **_total_members(totals, groups["currency"], spoken),
         }
     )
-    return json.lists(items, np.bincount(groups["row"], minlength=len(language)))
+    return json.lists(items.array(), np.bincount(groups["row"], minlength=len(language)))
 
 
-def _money_members(
-    name: str, minor: "pd.Series[int]", currency: pd.Series, language: "pd.Series[str]"
-) -> dict[str, pa.Array | str]:
+def _money_members(name: str, minor: "pd.Series[int]", currency: pd.Series, language: pd.Series) -> Members:
     amounts = minor.to_numpy()
     return {
         name: json.decimals(amounts, _digits(currency)),
@@ -234,7 +287,7 @@ def _money_members(
     }
 
 
-def _date_members(name: str, days: "pd.Series[pd.Timestamp]", language: "pd.Series[str]") -> dict[str, pa.Array | str]:
+def _date_members(name: str, days: "pd.Series[pd.Timestamp]", language: pd.Series) -> Members:
     return {
         name: json.strings(display.iso_dates(days)),
         f"{name}_display": json.strings(display.dates(days, language)),
@@ -246,7 +299,7 @@ def _digits(currency: pd.Series) -> np.ndarray:
     return by_category[currency.cat.codes.to_numpy()]
 
 
-def _profile(people: pd.DataFrame) -> pa.Array:
+def _profile(people: pd.DataFrame) -> json.Texts:
     """Identifiers only: whatever else an event says of a profile would overwrite it in Klaviyo."""
     names = {"email": "email", "phone": "phone_number", "external_id": "external_id"}
     return json.objects(
@@ -258,7 +311,7 @@ def _resource(kind: str, attributes: object) -> dict[str, object]:
     return {"data": {"type": kind, "attributes": attributes}}
 
 
-def _bulk_entry(profile: pa.Array, event: pa.Array) -> pa.Array:
+def _bulk_entry(profile: json.Texts, properties: Members, event: Members) -> json.Texts:
     """One `event-bulk-create` per event, so that an error pointer names one reminder (reference: Klaviyo)."""
     before, between, after = json.constant(
         {
@@ -269,7 +322,7 @@ def _bulk_entry(profile: pa.Array, event: pa.Array) -> pa.Array:
             },
         }
     ).split(json.constant(_HOLE))
-    return json.joined(before, profile, between, event, after)
+    return json.joined(before, profile, between, json.objects({"properties": json.objects(properties)} | event), after)
 
 
 _HOLE = "\x00"

@@ -30,10 +30,14 @@ DAYS = [date(2026, 11, 22), date(2024, 2, 29), date(2021, 1, 1), date(1999, 12, 
 ALIKE = [code for code in CURRENCIES if get_currency_precision(code) == minor_digits(code)]
 
 
+def spoken(languages: list[str]) -> pd.Series:
+    return pd.Series(languages, dtype=pd.CategoricalDtype(sorted(set(languages))))
+
+
 def written(minor: Iterable[int], currency: str, language: str) -> list[str]:
     amounts = np.array(list(minor), "int64")
     codes = pd.Series([currency] * len(amounts), dtype=CURRENCY)
-    return display.amounts(amounts, codes, pd.Series([language] * len(amounts), dtype="str")).tolist()
+    return display.amounts(amounts, codes, spoken([language] * len(amounts))).to_pylist()
 
 
 def by_babel(minor: int, currency: str, language: str) -> str:
@@ -77,10 +81,10 @@ def test_amounts_keep_the_decimals_that_iso_4217_gives_their_currency():
 def test_rows_of_several_languages_and_currencies_stay_in_their_places():
     minor = np.array([30_853, 1_000, 1_234, -5, 30_853])
     currency = pd.Series(["EUR", "JPY", "KWD", "USD", "EUR"], dtype=CURRENCY)
-    language = pd.Series(["de", "en", "en", "en_GB", "en"], dtype="str")
-    found = display.amounts(minor, currency, language).tolist()
-    spoken = zip(minor.tolist(), currency, language, strict=True)
-    assert found == [by_babel(*row) for row in spoken]
+    language = spoken(["de", "en", "en", "en_GB", "en"])
+    found = display.amounts(minor, currency, language).to_pylist()
+    rows = zip(minor.tolist(), currency, language, strict=True)
+    assert found == [by_babel(*row) for row in rows]
     assert found[0] == "308,53\xa0€"
 
 
@@ -91,22 +95,22 @@ def test_no_amounts_make_no_texts():
 def test_dates_are_written_as_babel_writes_them():
     for language in LANGUAGES:
         days = pd.Series(DAYS, dtype="datetime64[s]")
-        found = display.dates(days, pd.Series([language] * len(days), dtype="str")).tolist()
+        found = display.dates(days, spoken([language] * len(days))).to_pylist()
         assert found == [format_date(day, "long", locale=language) for day in DAYS], language
 
 
 def test_empty_dates_stay_empty_in_their_places():
     days = pd.Series([None, DAYS[0], None, DAYS[1], DAYS[0]], dtype="datetime64[s]")
-    language = pd.Series(["en", "de", "fr", "en", "en"], dtype="str")
-    assert display.dates(days, language).fillna("-").tolist() == [
-        "-",
+    language = spoken(["en", "de", "fr", "en", "en"])
+    assert display.dates(days, language).to_pylist() == [
+        None,
         "22. November 2026",
-        "-",
+        None,
         "February 29, 2024",
         "November 22, 2026",
     ]
-    assert display.iso_dates(days).fillna("-").tolist() == ["-", "2026-11-22", "-", "2024-02-29", "2026-11-22"]
-    assert display.dates(days[[0, 2]], language[[0, 2]]).isna().all()
+    assert display.iso_dates(days).to_pylist() == [None, "2026-11-22", None, "2024-02-29", "2026-11-22"]
+    assert display.dates(days[[0, 2]], language[[0, 2]]).to_pylist() == [None, None]
 
 
 def test_unknown_languages_fall_back_to_the_organisation_s():

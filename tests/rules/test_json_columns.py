@@ -35,7 +35,7 @@ quick = settings(max_examples=200, deadline=None, derandomize=True, database=Non
 
 
 def texts(values: list[str | None]) -> list[str]:
-    return json_columns.strings(pd.Series(values, dtype="str")).to_pylist()
+    return json_columns.strings(pd.Series(values, dtype="str")).array().to_pylist()
 
 
 def test_strings_read_back_as_they_were_and_empty_ones_are_null():
@@ -54,17 +54,17 @@ def test_any_text_reads_back(values):
 
 def test_no_rows_make_no_texts():
     assert texts([]) == []
-    assert json_columns.decimals(np.array([], "int64"), np.array([], "int64")).to_pylist() == []
-    assert json_columns.lists(pa.array([], pa.string()), np.array([], "int64")).to_pylist() == []
+    assert json_columns.decimals(np.array([], "int64"), np.array([], "int64")).array().to_pylist() == []
+    assert json_columns.lists(pa.array([], pa.string()), np.array([], "int64")).array().to_pylist() == []
 
 
 def test_integers_stay_whole_where_others_are_empty():
     values = pd.Series([1, None, -3, 2**62 + 1], dtype="Int64")
-    assert json_columns.integers(values).to_pylist() == ["1", "null", "-3", str(2**62 + 1)]
+    assert json_columns.integers(values).array().to_pylist() == ["1", "null", "-3", str(2**62 + 1)]
 
 
 def test_booleans_are_true_and_false():
-    assert json_columns.booleans(pd.Series([True, False])).to_pylist() == ["true", "false"]
+    assert json_columns.booleans(pd.Series([True, False])).array().to_pylist() == ["true", "false"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_booleans_are_true_and_false():
     ],
 )
 def test_money_is_written_with_the_digits_of_its_currency(minor, digits, text):
-    assert json_columns.decimals(np.array([minor]), np.array([digits])).to_pylist() == [text]
+    assert json_columns.decimals(np.array([minor]), np.array([digits])).array().to_pylist() == [text]
 
 
 @quick
@@ -94,7 +94,7 @@ def test_money_is_written_with_the_digits_of_its_currency(minor, digits, text):
 )
 def test_money_of_several_currencies_is_exact_in_every_row(rows):
     minor, digits = (np.array(column, "int64") for column in zip(*rows, strict=True))
-    written = json_columns.decimals(minor, digits).to_pylist()
+    written = json_columns.decimals(minor, digits).array().to_pylist()
     assert [json.loads(text, parse_float=Decimal) for text in written] == [
         Decimal(amount).scaleb(-places) for amount, places in rows
     ]
@@ -102,22 +102,30 @@ def test_money_of_several_currencies_is_exact_in_every_row(rows):
 
 def test_objects_have_their_members_in_order_and_constants_in_every_row():
     members = {"a": json_columns.integers(pd.Series([1, 2])), 'q"': json_columns.strings(["x", None]), "c": '"y"'}
-    assert json_columns.objects(members).to_pylist() == ['{"a":1,"q\\"":"x","c":"y"}', '{"a":2,"q\\"":null,"c":"y"}']
+    assert json_columns.objects(members).array().to_pylist() == [
+        '{"a":1,"q\\"":"x","c":"y"}',
+        '{"a":2,"q\\"":null,"c":"y"}',
+    ]
 
 
 def test_empty_members_can_be_left_out():
     members = {"a": json_columns.strings([None, "x", None]), "b": json_columns.strings(["1", None, None])}
-    assert json_columns.objects(members, omit_null=True).to_pylist() == ['{"b":"1"}', '{"a":"x"}', "{}"]
+    assert json_columns.objects(members, omit_null=True).array().to_pylist() == ['{"b":"1"}', '{"a":"x"}', "{}"]
 
 
 def test_the_text_null_is_no_empty_member():
     members = {"a": json_columns.strings(["null", None])}
-    assert json_columns.objects(members, omit_null=True).to_pylist() == ['{"a":"null"}', "{}"]
+    assert json_columns.objects(members, omit_null=True).array().to_pylist() == ['{"a":"null"}', "{}"]
 
 
 def test_lists_take_their_items_in_turn():
     items = json_columns.integers(pd.Series([1, 2, 3, 4]))
-    assert json_columns.lists(items, np.array([2, 0, 1, 1])).to_pylist() == ["[1,2]", "[]", "[3]", "[4]"]
+    assert json_columns.lists(items.array(), np.array([2, 0, 1, 1])).array().to_pylist() == [
+        "[1,2]",
+        "[]",
+        "[3]",
+        "[4]",
+    ]
 
 
 def test_constants_are_compact_json():

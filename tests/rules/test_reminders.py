@@ -44,8 +44,8 @@ from dunning_pipeline.rules.decisions import usable_identifiers
 from dunning_pipeline.rules.owed import chaseable_invoices
 from dunning_pipeline.rules.reminders import NAMESPACE, reminder_events, reminder_ids
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount
-from dunning_pipeline.sandbox.klaviyo_account import ApiRequest
-from dunning_pipeline.sandbox.klaviyo_reading import Query
+from dunning_pipeline.sandbox.klaviyo.account import ApiRequest
+from dunning_pipeline.sandbox.klaviyo.reading import Query
 from dunning_pipeline.tables import DECISIONS, OPEN_INVOICES, Table
 
 AWKWARD_NAME = 'Zoë "Quay" \\ Söhne\n\t\x01\x7f 🦊 </b>{{ x }}'
@@ -97,7 +97,21 @@ def events(
     listed: int = 50,
     pay_urls: Mapping[str, str] = PAY_URLS,
 ) -> list[str]:
-    """The bodies of the day's reminders, made as the pipeline makes a batch: from stored tables."""
+    """The bodies of the day's reminders."""
+    made = events_made(ledger, rules, language=language, listed=listed, pay_urls=pay_urls)
+    assert made["refusal"].isna().all()
+    return made["body"].tolist()
+
+
+def events_made(
+    ledger: Ledger,
+    rules: Rules = RULES,
+    *,
+    language: str = "en",
+    listed: int = 50,
+    pay_urls: Mapping[str, str] = PAY_URLS,
+) -> pd.DataFrame:
+    """The events of the day's reminders, made as the pipeline makes a batch: from stored tables."""
     policy = policy_of(rules)
     policy = policy.model_copy(
         update={
@@ -106,10 +120,10 @@ def events(
         }
     )
     frames = frames_of(ledger)
-    return bodies(derive(frames, policy, MONDAY), frames.customers, policy, pay_urls)
+    return made_from(derive(frames, policy, MONDAY), frames.customers, policy, pay_urls)
 
 
-def bodies(derived: Derived, customers: pd.DataFrame, policy: Policy, pay_urls: Mapping[str, str]) -> list[str]:
+def made_from(derived: Derived, customers: pd.DataFrame, policy: Policy, pay_urls: Mapping[str, str]) -> pd.DataFrame:
     decided = stored(DECISIONS, derived.decisions)
     remind = decided[decided["decision"] == "remind"]
     unpaid = stored(OPEN_INVOICES, derived.open_invoices).astype({"currency": derived.balances["currency"].dtype})
@@ -119,7 +133,7 @@ def bodies(derived: Derived, customers: pd.DataFrame, policy: Policy, pay_urls: 
     people = customers[["customer_key", "name", "language"]].join(usable_identifiers(customers, policy))
     made = reminder_events(remind, listed, people, policy, MONDAY, PLANNED_AT)
     assert made.index.equals(remind.index)
-    return made.tolist()
+    return made
 
 
 def stored(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
