@@ -12,8 +12,9 @@ from dagster import ResourceParam
 
 from dunning_pipeline.assets.metadata import Metadata, preview
 from dunning_pipeline.assets.reminders import publish
-from dunning_pipeline.assets.source import asset_key
+from dunning_pipeline.assets.source import OF_ORDERS_KEYS, asset_key
 from dunning_pipeline.errors import DunningError
+from dunning_pipeline.history import Written, keep_history, require_whole_history
 from dunning_pipeline.outbox import Outbox
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.replay import Judgement, Summary, judge
@@ -33,19 +34,23 @@ MOST_SECONDS_SENDING = 30 * 60
 
 
 def daily_job() -> "UnresolvedAssetJobDefinition":
-    """Everything from the sources to today's batch. It sends nothing."""
+    """Everything of the invoice side, from the sources to today's batch. It sends nothing."""
     return dg.define_asset_job(
         DAILY_JOB,
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*OF_ORDERS_KEYS),
         description="Pulls every source, derives the decisions of a day and, for today, freezes the batch.",
         tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING)},
     )
 
 
 class SendConfig(dg.Config):
-    """What to send: a batch id, or nothing for the newest live batch."""
+    """What to send: a batch id, or nothing for the newest live batch.
+
+    `confirm`: lets a batch go that is held because it is unusually large; it must be named by `batch_id`.
+    """
 
     batch_id: str | None = None
+    confirm: bool = False
 
 
 @dg.op(name="send", description="Sends a batch to Klaviyo and appends what came of it to dunning.sent_history.")
@@ -55,12 +60,18 @@ def send_op(
     warehouse: ResourceParam[Warehouse],
     settings: ResourceParam[Settings],
 ) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
-    """Sends, and yields a materialisation of `dunning/sent_history` with what came of it."""
+    """Sends, and yields a materialisation of `dunning/sent_history` with what came of it.
+
+    What came of it is in files before the run ends, however it ends; a run that was killed leaves that to the next.
+    """
     warehouse.longest_hold()
     try:
-        report = send_batch(config.batch_id, Outbox(warehouse, STREAM), settings)
+        require_whole_history(warehouse)
+        report = send_batch(config.batch_id, Outbox(warehouse, STREAM), settings, confirmed=config.confirm)
     except DunningError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+    finally:
+        kept, unkept = _keep(warehouse, settings, context)
     history = warehouse.fetch(
         "select * from dunning.sent_history where batch_id = $batch_id order by attempted_at",
         {"batch_id": report.batch.batch_id},
@@ -79,6 +90,7 @@ def send_op(
             "left": report.left,
             "unresolved": report.unresolved,
             "requests": report.requests,
+            "history_files": ", ".join(kept.files) or "nothing new",
             "preview": preview(history),
             "longest_lock_seconds": warehouse.longest_hold(),
         },
@@ -88,7 +100,23 @@ def send_op(
         # A failed run is what the sensor asks for again, and a lost answer is resolved by sending again (RULES 9.3).
         reason = report.error or "Klaviyo may have accepted what is left, which the next run sends once more"
         raise dg.Failure(f"{summary(report)}; {reason}", allow_retries=False)
+    if unkept:
+        raise dg.Failure(f"{summary(report)}; {unkept}", allow_retries=False)
     yield dg.Output(None)
+
+
+def _keep(
+    warehouse: Warehouse, settings: Settings, context: dg.OpExecutionContext
+) -> tuple[Written, DunningError | None]:
+    """Writes what of the history is in no file yet. An error is logged and returned: what was sent stays sent."""
+    try:
+        kept = keep_history(warehouse, settings.clock())
+    except DunningError as error:
+        context.log.error(str(error))
+        return Written(), error
+    for name, problem in kept.damaged.items():
+        context.log.warning(f"the file {name} of the history is {problem}; it is not used")
+    return kept, None
 
 
 def summary(report: Report) -> str:
@@ -187,9 +215,10 @@ def replay_job() -> None:
     replay_op()
 
 
-def send_run_config(batch_id: str) -> dict[str, object]:
-    """Run config that sends one batch."""
-    return {"ops": {"send": {"config": {"batch_id": batch_id}}}}
+def send_run_config(batch_id: str, *, confirm: bool = False) -> dict[str, object]:
+    """Run config that sends one batch, also an unusually large one if somebody confirms it."""
+    config: dict[str, object] = {"batch_id": batch_id}
+    return {"ops": {"send": {"config": {**config, "confirm": True} if confirm else config}}}
 
 
 def send_tags(batch_id: str) -> dict[str, str]:

@@ -18,6 +18,9 @@ STARTED_BY_HAND_TAG = "dunning/started_by"
 
 DRY_RUN, SEND = "dry_run", "send"
 
+NEEDS_CONFIRMATION = "needs_confirmation"
+"""Metadata of a batch of unusual size: why nothing sends it by itself, and how to let it go."""
+
 
 def batch_is_live(policy: Policy, run: dg.DagsterRun, whole: Set[dg.AssetKey]) -> bool:
     """Whether today's batch of a run may be sent: `sending.live`, and a whole daily run, no backfill, no dry run.

@@ -5,35 +5,54 @@ An act of its own, never a side effect of deriving a table. What is sent was fro
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from random import random
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
 from dunning_pipeline.errors import DunningError, SendingRefused
-from dunning_pipeline.outbox import Batch, Outbox, Result
-from dunning_pipeline.policy import undecided_settings
+from dunning_pipeline.guards import why_unusual
+from dunning_pipeline.outbox import Batch, Outbox, OutOfDate, Result
+from dunning_pipeline.recheck import Recheck
 from dunning_pipeline.resources.klaviyo import (
     BULK_HEAD,
     BULK_TAIL,
     MOST_BYTES,
     MOST_EVENTS,
-    MOST_SECONDS_WAITED,
-    MOST_THROTTLED_ATTEMPTS,
     InvalidEvents,
     Klaviyo,
     KlaviyoError,
     OutcomeUnknown,
+    RequestRefused,
     Throttled,
+    Unreachable,
+    pause_before_retry,
 )
+from dunning_pipeline.resources.klaviyo_addresses import is_loopback, will_be_dropped
 from dunning_pipeline.settings import Settings
+from dunning_pipeline.unknown import resolve_unknown
 
+PAGE = 10_000
+"""Reminders read at once, and decided afresh at once where something changed (RULES 9.4)."""
+MOST_LOOKS = 5
+MOST_UNANSWERED_IN_A_ROW = 10
+"""Requests without an answer, one after the other, after which Klaviyo counts as down."""
 MOST_DOUBTFUL = 3
 """Single events refused for no reason that points at them, after which the request as such must be wrong."""
+
+UNDELIVERABLE = Result(
+    "rejected",
+    error_code="undeliverable",
+    error_detail="no mail can reach the address: Klaviyo accepts events for example.com, test.com and the like, and "
+    "drops them without a word",
+)
 
 
 @dataclass
@@ -72,21 +91,39 @@ class Report:
         return self.batch.size - self.already - final
 
 
-def send_batch(batch_id: str | None, outbox: Outbox, settings: Settings) -> Report:
+def send_batch(
+    batch_id: str | None,
+    outbox: Outbox,
+    settings: Settings,
+    *,
+    confirmed: bool = False,
+    klaviyo: Klaviyo | None = None,
+) -> Report:
     """Sends a batch, by default the newest live one of the outbox's stream.
 
-    Each chunk of at most 1,000 events and 5 MB is one request; its attempts are recorded before it and its outcomes
-    right after it. An error of the request or the key ends the run (`Report.error`), one of single events does not.
+    What an earlier run of today left unknown is looked up first, where the key may read events. Each chunk of at most
+    1,000 events and 5 MB is one request; its attempts are recorded before it and its outcomes right after it. A chunk
+    without an answer is tried again later in the run. An error of the request or the key ends the run (`Report.error`),
+    one of single events does not.
+
+    Args:
+        batch_id: the batch, or None.
+        outbox: where its reminders are.
+        settings: the policy, the clock, the key.
+        confirmed: whether somebody looked at the batch and lets it go although it is unusually large.
+        klaviyo: the account; by default that of the settings' address and key.
 
     Raises:
         SendingRefused: the batch may not be sent: sending is off, it is not of today, not live, superseded,
-            larger than `sending.max_batch`, or another run is sending.
+            unusually large and not confirmed, or another run is sending.
     """
-    with _sending_lock(settings):
-        batch = _sendable(batch_id, outbox, settings)
-        pending = outbox.to_send(batch.batch_id)
-        report = Report(batch, already=batch.size - len(pending))
-        _Sender(outbox, settings, _klaviyo(settings), report).send(pending)
+    with _sending_lock(settings, outbox.stream):
+        batch = _sendable(batch_id, outbox, settings, confirmed=confirmed)
+        klaviyo = klaviyo or _klaviyo(settings)
+        resolve_unknown(outbox, klaviyo, settings)
+        places = outbox.places_to_send(batch.batch_id)
+        report = Report(batch, already=batch.size - len(places))
+        _Sender(outbox, settings, klaviyo, report, Recheck.of(batch, settings)).send(places)
         if not report.left:
             outbox.finish(batch.batch_id)
         return report
@@ -100,119 +137,208 @@ def may_send(settings: Settings) -> str | None:
         return "the environment variable KLAVIYO_API_KEY is not set"
     if not settings.home.is_absolute():
         return f"DUNNING_HOME must be an absolute path when live, not {settings.home}"
-    ignored = undecided_settings(settings.policy)
-    if ignored:
-        return f"the policy sets {', '.join(ignored)}, which has no effect yet: nothing is sent against its intention"
     return None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What goes with one request. `unanswered`: how often it had no answer; `single`: it is no bulk request."""
+
+    reminders: pd.DataFrame
+    unanswered: int = 0
+    single: bool = False
+
+    def again(self, rows: "pd.Series[bool] | slice" = slice(None), **changed: Any) -> "_Piece":
+        """Some of its reminders once more, one attempt later."""
+        chosen = self.reminders[rows]
+        return replace(self, reminders=chosen.assign(attempts=chosen["attempts"] + 1), **changed)
 
 
 @dataclass
 class _Sender:
-    """One run of sending: takes chunks off a queue until nothing is left or the request itself is refused.
+    """One run of sending: takes pieces off a queue until nothing is left or the request itself is refused.
 
-    Day and batch are looked at again before each request, those that wait for Klaviyo's limits included.
+    What waits for its time stands in `later` and holds up nobody. Day, batch and what is known of the reminders are
+    looked at again before each request.
     """
 
     outbox: Outbox
     settings: Settings
     klaviyo: Klaviyo
     report: Report
-    throttled: int = 0
-    doubtful: list[pd.DataFrame] = field(default_factory=list)
+    recheck: Recheck
+    page: pd.DataFrame = field(default_factory=pd.DataFrame)
+    queue: deque[_Piece] = field(default_factory=deque)
+    later: list[tuple[datetime, _Piece]] = field(default_factory=list)
+    doubtful: list[_Piece] = field(default_factory=list)
     doubt: InvalidEvents | None = None
+    took_some: bool = False
+    throttled: int = 0
+    unreachable: int = 0
+    unanswered: int = 0
 
-    def send(self, pending: pd.DataFrame) -> None:
-        self._send_all(chunks(self._drop_unlisted(pending)))
-        if self.report.accepted:
-            self._send_all(self.doubtful)
-        elif self.report.error is None:
-            self.report.error = self.doubt
+    def send(self, places: np.ndarray) -> None:
+        """Sends the reminders that lie at some places of `dunning.reminders`, and keeps an error in the report."""
+        try:
+            for page in self._pages(places):
+                self.page = page
+                addressable = self._addressable(page)
+                self.queue.extend(map(_Piece, chunks(addressable, self.settings.events_per_request)))
+                self._send_queue()
+            self._send_later()
+            self._send_doubtful()
+        except DunningError as error:
+            self.report.error = error
 
-    def _send_all(self, pieces: Iterable[pd.DataFrame]) -> None:
-        queue = deque(pieces)
-        while queue and self.report.error is None:
-            try:
-                _refuse_another_day(self.report.batch, self.settings)
-                queue.extendleft(reversed(self._send_chunk(queue.popleft())))
-            except SendingRefused as refusal:
-                self.report.error = refusal
+    def _pages(self, places: np.ndarray) -> Iterator[pd.DataFrame]:
+        """The reminders in pieces, so that memory holds few bodies, and that can be decided afresh in one go."""
+        for start in range(0, len(places), PAGE):
+            ends = places[start : start + PAGE][[0, -1]]
+            yield self.outbox.to_send(self.report.batch.batch_id, *map(int, ends))
 
-    def _drop_unlisted(self, pending: pd.DataFrame) -> pd.DataFrame:
-        """Drops what is not addressed to somebody on the allow list, where there is one."""
-        allowed = {entry.lower() for entry in self.settings.policy.sending.allow_list}
-        if not allowed:
-            return pending
-        listed = pd.Series([bool(allowed & _identifiers(body)) for body in pending["body"]], pending.index, dtype=bool)
-        self._record(pending[~listed], Result("dropped", error_detail="not on sending.allow_list"), self._now())
-        return pending[listed]
+    def _send_queue(self) -> None:
+        while self.queue:
+            self._send_piece(self.queue.popleft())
 
-    def _send_chunk(self, chunk: pd.DataFrame) -> list[pd.DataFrame]:
-        """Attempts a chunk and records what came of it; returns what must be tried again.
+    def _send_later(self) -> None:
+        while self.later:
+            due, piece = self.later.pop(min(range(len(self.later)), key=lambda place: self.later[place][0]))
+            self._sleep((due - self.settings.clock()).total_seconds())
+            self.queue.append(piece)
+            self._send_queue()
 
-        Outcomes are dated like their attempts: the answer may come after midnight.
-        """
-        left = self._now()
-        most = self.settings.policy.max_invoice_reminders_per_customer_and_day
-        chunk, second = self.outbox.begin_attempts(self.report.batch.batch_id, chunk, *left, most)
-        self.report.results.update(dict.fromkeys(second["reminder_id"], "dropped"))
+    def _send_doubtful(self) -> None:
+        """Single events that were refused for no reason that points at them: at fault only if Klaviyo took others."""
+        if self.doubt and not self.took_some:
+            raise self.doubt
+        self.queue.extend(self.doubtful)
+        self._send_queue()
+        self._send_later()
+
+    def _addressable(self, pending: pd.DataFrame) -> pd.DataFrame:
+        """Without those whom no event may reach: not on the allow list; or Klaviyo would drop it without a word."""
+        unreachable = pd.Series(False, pending.index)
+        if not is_loopback(self.settings.klaviyo_url):
+            unreachable = pd.Series([bool(_undeliverable(body)) for body in pending["body"]], pending.index, dtype=bool)
+        unlisted = ~listed(pending["body"], self.settings.policy.sending.allow_list)
+        self._record(pending[unlisted], Result("dropped", error_detail="not on sending.allow_list"), self._now())
+        refused = pending[unreachable & ~unlisted]
+        if len(refused):
+            self.outbox.reject(refused, UNDELIVERABLE, *self._now())
+            self.report.results.update(dict.fromkeys(refused["reminder_id"], "rejected"))
+        return pending[~unreachable & ~unlisted]
+
+    def _send_piece(self, piece: _Piece) -> None:
+        """Attempts a piece and records what came of it. Outcomes are dated like their attempts: it may be after
+        midnight when the answer comes."""
+        self.klaviyo.wait(single=piece.single)
+        chunk, left = self._begin(piece.reminders)
         if chunk.empty:
-            return []
+            return
+        piece = replace(piece, reminders=chunk)
         self.report.requests += 1
         try:
-            self.klaviyo.create_events(chunk["body"].tolist())
+            if piece.single:
+                self.klaviyo.create_event(chunk["body"].iloc[0])
+            else:
+                self.klaviyo.create_events(chunk["body"].tolist())
         except InvalidEvents as error:
-            return self._narrow(chunk, error, left)
-        except Throttled as error:
-            self._record(chunk, _result("not_delivered", error), left)
-            return self._wait(chunk, error)
+            self._narrow(piece, error, left)
         except OutcomeUnknown as error:
             self._record(chunk, _result("unknown", error), left)
-        except KlaviyoError as error:
+            self._try_later(piece, error)
+        except RequestRefused as error:
             self._record(chunk, _result("not_delivered", error), left)
-            self.report.error = error
+            self._try_soon(piece, error)
         else:
             self._record(chunk, Result("accepted", 202), left)
-            self.throttled = 0
-        return []
+            self.took_some = True
+            self.throttled = self.unreachable = self.unanswered = 0
 
-    def _wait(self, chunk: pd.DataFrame, error: Throttled) -> list[pd.DataFrame]:
-        """Waits as told, unless it is too often or too long, which is left to a later run."""
-        self.throttled += 1
-        if self.throttled >= MOST_THROTTLED_ATTEMPTS or error.retry_after > MOST_SECONDS_WAITED:
-            self.report.error = error
-            return []
-        self.klaviyo.sleep(error.retry_after)
-        return [_tried_again(chunk)]
+    def _begin(self, reminders: pd.DataFrame) -> tuple[pd.DataFrame, tuple[datetime, date]]:
+        """Records the attempts of what may leave now, and drops what may not (RULES 9.2, 9.4)."""
+        if not self.recheck.covers(reminders):
+            self._look_again(reminders)
+        for _ in range(MOST_LOOKS):
+            _refuse_another_day(self.report.batch, self.settings)
+            left = self._now()
+            try:
+                going, dropped = self.outbox.begin_attempts(
+                    self.report.batch.batch_id,
+                    reminders,
+                    *left,
+                    self.settings.policy.max_invoice_reminders_per_customer_and_day,
+                    self.recheck.changed(reminders),
+                    self.recheck.known_until,
+                )
+            except OutOfDate:
+                self._look_again(reminders)
+            else:
+                self.report.results.update(dict.fromkeys(dropped["reminder_id"], "dropped"))
+                return going, left
+        raise SendingRefused(
+            f"batch {self.report.batch.batch_id}: each of the {MOST_LOOKS} times that its reminders were looked at "
+            "again, something more was pulled or recorded meanwhile; the next run goes on"
+        )
 
-    def _narrow(self, chunk: pd.DataFrame, error: InvalidEvents, left: tuple[datetime, date]) -> list[pd.DataFrame]:
+    def _look_again(self, reminders: pd.DataFrame) -> None:
+        """Decides afresh whom these reminders are for, and with them the rest of the page."""
+        page = self.page[~self.page["reminder_id"].isin([*self.report.results, *reminders["reminder_id"]])]
+        self.recheck.look(pd.concat([reminders, page]))
+
+    def _try_later(self, piece: _Piece, error: OutcomeUnknown) -> None:
+        """Tries a piece again when the others have had their turn; the outcome stays unknown where that is no use."""
+        self.unanswered += 1
+        if self.unanswered == MOST_UNANSWERED_IN_A_ROW:
+            raise error
+        pause = pause_before_retry(piece.unanswered + 1, error, random)
+        if pause is not None:
+            due = self.settings.clock() + timedelta(seconds=pause)
+            self.later.append((due, piece.again(unanswered=piece.unanswered + 1)))
+
+    def _try_soon(self, piece: _Piece, error: RequestRefused) -> None:
+        """Waits and tries the same again where all other pieces would fare no better, unless that is no use either."""
+        self.throttled += isinstance(error, Throttled)
+        self.unreachable += isinstance(error, Unreachable)
+        pause = pause_before_retry(max(self.throttled, self.unreachable), error, random)
+        if pause is None:
+            raise error
+        self._sleep(pause)
+        self.queue.appendleft(piece.again())
+
+    def _narrow(self, piece: _Piece, error: InvalidEvents, left: tuple[datetime, date]) -> None:
         """Rejects the events that the error names; the others go again, singly where it names none (RULES 9.3).
 
         A single event whose error points nowhere is at fault only if Klaviyo takes others: it waits for them. Where
         it takes none, the request as such is wrong, and the run ends without rejecting anybody.
         """
-        named = {found.event: found for found in error.errors if found.event is not None}
+        chunk = piece.reminders
+        named = {found.event: found for found in error.errors if found.event is not None and found.event < len(chunk)}
+        if not named and len(chunk) == 1 and not self.took_some:
+            self._record(chunk, _result("not_delivered", error), left)
+            self.doubtful.append(piece.again())
+            self.doubt = error
+            if len(self.doubtful) == MOST_DOUBTFUL:
+                raise error
+            return
         if not named and len(chunk) == 1:
-            if not self.report.accepted:
-                self._record(chunk, _result("not_delivered", error), left)
-                self.doubtful.append(_tried_again(chunk))
-                self.doubt = error
-                if len(self.doubtful) == MOST_DOUBTFUL:
-                    self.report.error = error
-                return []
             named = {0: error.errors[0]}
-        faulty = pd.Series([place in named for place in range(len(chunk))], chunk.index)
         for place in sorted(named):
             result = Result("rejected", error.status, named[place].code, named[place].detail)
             self._record(chunk.iloc[[place]], result, left)
-        again = chunk[~faulty]
-        self._record(again, _result("not_delivered", error), left)
-        again = _tried_again(again)
-        if named:
-            return [again] if len(again) else []
-        return [again.iloc[[place]] for place in range(len(again))]
+        faulty = pd.Series([place in named for place in range(len(chunk))], chunk.index)
+        self._record(chunk[~faulty], _result("not_delivered", error), left)
+        if named and not faulty.all():
+            self.queue.appendleft(piece.again(~faulty))
+        elif not named:
+            self.queue.extend(piece.again(slice(place, place + 1), single=True) for place in range(len(chunk)))
 
     def _now(self) -> tuple[datetime, date]:
         return self.settings.clock(), self.settings.today()
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.klaviyo.sleep(seconds)
 
     def _record(self, reminders: pd.DataFrame, result: Result, left: tuple[datetime, date]) -> None:
         if len(reminders):
@@ -220,16 +346,12 @@ class _Sender:
             self.report.results.update(dict.fromkeys(reminders["reminder_id"], result.outcome))
 
 
-def _tried_again(chunk: pd.DataFrame) -> pd.DataFrame:
-    return chunk.assign(attempts=chunk["attempts"] + 1)
-
-
-def chunks(pending: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def chunks(pending: pd.DataFrame, most_events: int = MOST_EVENTS) -> Iterator[pd.DataFrame]:
     """Reminders in pieces that fit one bulk request: at most 1,000 events and 5 MB, no id twice."""
     room = MOST_BYTES - len(BULK_HEAD) - len(BULK_TAIL)
     start = used = 0
     for place, size in enumerate(len(body.encode()) + 1 for body in pending["body"]):
-        if place > start and (place - start == MOST_EVENTS or used + size > room):
+        if place > start and (place - start == most_events or used + size > room):
             yield pending.iloc[start:place]
             start, used = place, 0
         used += size
@@ -237,11 +359,13 @@ def chunks(pending: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield pending.iloc[start:]
 
 
-def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings) -> Batch:
-    """The batch, if RULES 9.1 and 9.2 let it be sent."""
+def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings, *, confirmed: bool) -> Batch:
+    """The batch, if RULES 9.1 and 9.2 let it be sent, and either its size is usual or somebody confirmed it."""
     refusal = may_send(settings)
     if refusal:
         raise SendingRefused(refusal)
+    if confirmed and batch_id is None:
+        raise SendingRefused("only a batch that is named can be confirmed: say which one by its batch_id")
     batch = outbox.newest_live() if batch_id is None else outbox.batch(batch_id)
     if batch is None:
         wanted = f"no batch {batch_id}" if batch_id else "no live batch"
@@ -252,9 +376,9 @@ def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings) -> Batch
     if newest and newest.batch_id != batch.batch_id:
         raise SendingRefused(f"batch {batch.batch_id} was superseded by {newest.batch_id}, which is newer")
     _refuse_another_day(batch, settings)
-    most = settings.policy.sending.max_batch
-    if batch.size > most:
-        raise SendingRefused(f"batch {batch.batch_id} has {batch.size} reminders, more than sending.max_batch ({most})")
+    unusual = why_unusual(outbox, batch, settings.policy.sending)
+    if unusual and not confirmed:
+        raise SendingRefused(unusual)
     return batch
 
 
@@ -267,9 +391,9 @@ def _refuse_another_day(batch: Batch, settings: Settings) -> None:
 
 
 @contextmanager
-def _sending_lock(settings: Settings) -> Iterator[None]:
-    """One run sends at a time; the operating system frees the lock of a killed one."""
-    lock = FileLock(settings.home / "sending.lock", timeout=0)
+def _sending_lock(settings: Settings, stream: str) -> Iterator[None]:
+    """One run sends a stream at a time; the operating system frees the lock of a killed one."""
+    lock = FileLock(settings.home / f"sending-{stream}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -281,12 +405,26 @@ def _sending_lock(settings: Settings) -> Iterator[None]:
 
 
 def _klaviyo(settings: Settings) -> Klaviyo:
-    return Klaviyo(settings.klaviyo_url, SecretStr(settings.environment["KLAVIYO_API_KEY"]))
+    return Klaviyo(settings.klaviyo_url, SecretStr(settings.environment["KLAVIYO_API_KEY"]), settings.sleep)
 
 
-def _identifiers(body: str) -> set[str]:
+def listed(bodies: "pd.Series[str]", allow_list: Sequence[str]) -> "pd.Series[bool]":
+    """Whether reminders are addressed to somebody on the allow list; without one everybody is."""
+    allowed = {entry.lower() for entry in allow_list}
+    if not allowed:
+        return pd.Series(True, bodies.index)
+    found = [not allowed.isdisjoint(_identifiers(body).values()) for body in bodies]
+    return pd.Series(found, bodies.index, dtype=bool)
+
+
+def _undeliverable(body: str) -> bool:
+    """Whether Klaviyo would take the event and drop it, so that a contact would count that never was."""
+    return will_be_dropped(_identifiers(body).get("email", ""))
+
+
+def _identifiers(body: str) -> dict[str, str]:
     profile = json.loads(body)["attributes"]["profile"]["data"]["attributes"]
-    return {str(value).lower() for value in profile.values()}
+    return {name: str(value).lower() for name, value in profile.items()}
 
 
 def _result(outcome: str, error: KlaviyoError) -> Result:

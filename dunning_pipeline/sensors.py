@@ -11,10 +11,10 @@ from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.jobs import send_run_config, send_tags
 from dunning_pipeline.resources.clock import system_clock
-from dunning_pipeline.runs import BATCH_TAG, SEND_JOB
+from dunning_pipeline.runs import BATCH_TAG, NEEDS_CONFIRMATION, SEND_JOB
 from dunning_pipeline.sending import may_send
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import REMINDERS
+from dunning_pipeline.tables import REMINDERS, SENT_HISTORY
 
 PAUSES_SECONDS = (60, 600)
 """Between a failed send and the next try of the same batch; after one try more the sensor gives up."""
@@ -33,13 +33,19 @@ class Send:
 
 @dataclass(frozen=True)
 class SendView:
-    """What the sensor sees: why sending is off (None: it is on), today's newest live batch, its run and its sends."""
+    """What the sensor sees: why sending is off (None: it is on), today's newest live batch, its run and its sends.
+
+    `unusual` says why the batch waits for somebody to confirm it; `sent` that a run, whoever started it, left nothing
+    of it unsent.
+    """
 
     today: date
     refusal: str | None
     batch_id: str | None = None
     daily: dg.DagsterRunStatus | None = None
     sends: Sequence[Send] = ()
+    unusual: str | None = None
+    sent: bool = False
 
 
 def decide_send(view: SendView) -> dg.RunRequest | dg.SkipReason:
@@ -58,8 +64,10 @@ def decide_send(view: SendView) -> dg.RunRequest | dg.SkipReason:
         )
     if any(send.status not in _FINISHED for send in view.sends):
         return dg.SkipReason(f"batch {view.batch_id} is being sent")
-    if any(send.status is dg.DagsterRunStatus.SUCCESS for send in view.sends):
+    if view.sent or any(send.status is dg.DagsterRunStatus.SUCCESS for send in view.sends):
         return dg.SkipReason(f"batch {view.batch_id} of today ({view.today}) was sent already")
+    if view.unusual:
+        return dg.SkipReason(view.unusual)
     return _try_again(view.batch_id, view.sends)
 
 
@@ -83,21 +91,38 @@ def gather_send_view(instance: dg.DagsterInstance, settings: Settings, now: floa
         refusal, today = may_send(settings), settings.today()
     except DunningError as error:
         return SendView(date.min, f"the policy is wrong: {error}")
-    batch_id = None if refusal else _newest_live_batch(instance, today)
-    if batch_id is None:
+    batch = None if refusal else _newest_live_batch(instance, today)
+    if batch is None:
         return SendView(today, refusal)
+    batch_id, unusual = batch
     daily = instance.get_run_by_id(batch_id)
-    return SendView(today, None, batch_id, daily.status if daily else None, _sends(instance, batch_id, now))
+    status = daily.status if daily else None
+    sends = _sends(instance, batch_id, now)
+    return SendView(today, None, batch_id, status, sends, unusual, _is_sent(instance, batch_id))
 
 
-def _newest_live_batch(instance: dg.DagsterInstance, today: date) -> str | None:
-    """The batch that `dunning/reminders` materialised last for today and called live; its id is that of its run."""
+def _newest_live_batch(instance: dg.DagsterInstance, today: date) -> tuple[str, str | None] | None:
+    """The batch that `dunning/reminders` materialised last for today and called live, and why it needs confirmation.
+
+    Its id is that of its run.
+    """
     of_today = dg.AssetRecordsFilter(asset_key(REMINDERS), asset_partitions=[today.isoformat()])
     for record in instance.fetch_materializations(of_today, limit=BATCHES_LOOKED_AT).records:
         materialization = record.asset_materialization
         if materialization and (live := materialization.metadata.get("live")) and live.value is True:
-            return record.run_id
+            unusual = materialization.metadata.get(NEEDS_CONFIRMATION)
+            return record.run_id, str(unusual.value) if unusual else None
     return None
+
+
+def _is_sent(instance: dg.DagsterInstance, batch_id: str) -> bool:
+    """Whether a run left nothing of the batch; somebody may have started it without the sensor's tag."""
+    for record in instance.fetch_materializations(asset_key(SENT_HISTORY), limit=BATCHES_LOOKED_AT).records:
+        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+        told = {name: metadata[name].value for name in ("batch_id", "left") if name in metadata}
+        if told == {"batch_id": batch_id, "left": 0}:
+            return True
+    return False
 
 
 def _sends(instance: dg.DagsterInstance, batch_id: str, now: float) -> list[Send]:

@@ -280,7 +280,8 @@ def test_only_what_may_have_been_accepted_on_the_same_day_keeps_its_first_body(
             try_to_send(outbox, name, outcome, at=at, only="r-1")
     pending = outbox.to_send("third").set_index("reminder_id")
     assert pending["body"].to_dict() == {"r-1": body("r-1", text=kept), "r-2": body("r-2", text="third")}
-    assert pending["attempts"].to_dict() == {"r-1": 2, "r-2": 0}
+    attempts = {"r-1": 2 if outcome == "rejected" else 4, "r-2": 2}
+    assert pending["attempts"].to_dict() == attempts
 
 
 def test_the_body_kept_is_that_of_the_open_attempt_not_of_one_that_was_refused(outbox: Outbox) -> None:
@@ -299,8 +300,29 @@ def test_a_batch_superseded_meanwhile_may_attempt_nothing_and_stays_superseded(o
     with pytest.raises(SendingRefused, match="batch morning was superseded by noon, which is newer"):
         outbox.begin_attempts("morning", pending, NOON, TODAY, MOST)
     outbox.finish("morning")
-    assert count(outbox, "dunning.sent_history") == 0
+    history = outbox.warehouse.fetch("select batch_id, attempt, outcome, error_detail from dunning.sent_history")
+    assert history.to_numpy().tolist() == [["morning", 1, "superseded", "batch noon took the place of its batch"]]
     assert states(outbox) == {"morning": "superseded", "noon": "planned"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "superseded"),
+    [("accepted", False), ("rejected", False), ("dropped", False), ("unknown", True), ("not_delivered", True)],
+)
+def test_what_a_newer_batch_keeps_from_being_sent_is_recorded_as_superseded(
+    outbox: Outbox, outcome: str, superseded: bool
+) -> None:
+    freeze(outbox, "morning", reminders(["r-1"]))
+    try_to_send(outbox, "morning", outcome)
+    freeze(outbox, "noon", reminders(["r-2"]), at=NOON + timedelta(hours=1))
+    freeze(outbox, "evening", reminders(["r-3"]), at=NOON + timedelta(hours=2))
+    found = outbox.warehouse.fetch(
+        "select batch_id, reminder_id, contact_on from dunning.sent_history where outcome = 'superseded' order by all"
+    )
+    found["contact_on"] = found["contact_on"].dt.date
+    morning = [["morning", "r-1", TODAY]] if superseded else []
+    assert found.to_numpy().tolist() == [*morning, ["noon", "r-2", TODAY]]
+    assert outbox.to_send("evening")["reminder_id"].tolist() == ["r-3"]
 
 
 def of_one_customer(*ids: str) -> pd.DataFrame:
@@ -368,3 +390,33 @@ def test_attempts_and_outcomes_are_appended_and_never_changed(outbox: Outbox) ->
         [2, "attempting"],
     ]
     assert set(after["customer_id"]) == {"c-r-1"}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_reminder_that_klaviyo_would_not_take_is_rejected_with_its_reason_and_kept(
+    outbox: Outbox, live: bool
+) -> None:
+    refused = reminders(["r-1", "r-2"]).assign(refusal=["customer_name has 100001 bytes", None])
+    freeze(outbox, "monday", refused, live=live)
+    assert count(outbox, "dunning.reminders") == 2
+    assert outbox.to_send("monday")["reminder_id"].tolist() == (["r-2"] if live else ["r-1", "r-2"])
+    told = outbox.warehouse.fetch(
+        "select reminder_id, attempt, outcome, error_code, error_detail from dunning.sent_history order by outcome"
+    ).astype(object)
+    assert told.where(told.notna(), None).to_numpy().tolist() == (
+        [
+            ["r-1", 1, "attempting", None, None],
+            ["r-1", 1, "rejected", "too_large", "customer_name has 100001 bytes"],
+        ]
+        if live
+        else []
+    )
+    assert outbox.warehouse.fetch(sql.load("rejections"))["reminder_id"].tolist() == (["r-1"] if live else [])
+
+
+def test_a_reminder_refused_again_is_another_attempt(outbox: Outbox) -> None:
+    refused = reminders(["r-1"]).assign(refusal="the event has 6000000 bytes")
+    for hour, name in enumerate(["morning", "noon"]):
+        freeze(outbox, name, refused, at=NOON + timedelta(hours=hour))
+    rows = outbox.warehouse.fetch("select attempt, outcome from dunning.sent_history order by all")
+    assert rows.to_numpy().tolist() == [[1, "attempting"], [1, "rejected"], [2, "attempting"], [2, "rejected"]]

@@ -19,6 +19,7 @@ from dunning_pipeline.runs import (
     BATCH_TAG,
     DAILY_JOB,
     DRY_RUN,
+    NEEDS_CONFIRMATION,
     PARTITION_TAG,
     SEND,
     SEND_JOB,
@@ -30,6 +31,7 @@ from dunning_pipeline.settings import Settings
 
 TODAY = date(2025, 3, 12)
 REMINDERS = dg.AssetKey(["dunning", "reminders"])
+SENT_HISTORY = dg.AssetKey(["dunning", "sent_history"])
 DECISIONS = dg.AssetKey(["dunning", "decisions"])
 POLICY = """
 organisation: {time_zone: Europe/Paris, base_currency: EUR, first_day: 2024-01-01}
@@ -52,10 +54,11 @@ class Records:
         status: dg.DagsterRunStatus = SUCCESS,
         day: date = TODAY,
         live: bool | None = True,
+        unusual: str | None = None,
     ) -> str:
         """A run of daily_dunning that made a batch, live unless told otherwise, or none; returns its id."""
         run = dg.DagsterRun(DAILY_JOB, str(uuid.uuid4()), status=status, tags={PARTITION_TAG: day.isoformat()})
-        return add_with_batch(self.instance, run, live)
+        return add_with_batch(self.instance, run, live, unusual)
 
     def send(self, batch_id: str, status: dg.DagsterRunStatus) -> None:
         """A run of send_reminders for a batch, over now if its status says so."""
@@ -63,6 +66,13 @@ class Records:
         self.instance.add_run(run)
         event = dg.DagsterEvent(_EVENTS[status].value, SEND_JOB)
         self.instance.report_dagster_event(event, run.run_id)
+
+    def send_from_launch_pad(self, batch_id: str, left: int) -> None:
+        """A run of send_reminders that somebody started by hand, without a tag, and that left so many."""
+        run = dg.DagsterRun(SEND_JOB, str(uuid.uuid4()), status=SUCCESS)
+        self.instance.add_run(run)
+        made = dg.AssetMaterialization(SENT_HISTORY, metadata={"batch_id": batch_id, "left": left})
+        materialize(self.instance, run, made)
 
     def answer(self, later: float = 3600) -> dg.RunRequest | dg.SkipReason:
         """What the sensor decides `later` seconds from now, from what is there."""
@@ -77,19 +87,25 @@ _EVENTS = {
 }
 
 
-def add_with_batch(instance: dg.DagsterInstance, run: dg.DagsterRun, live: bool | None) -> str:
+def add_with_batch(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, live: bool | None, unusual: str | None = None
+) -> str:
     """Adds a run to Dagster's records, with the batch that it made of its day (None: none); returns its id."""
     instance.add_run(run)
     if live is not None:
-        metadata = {"live": dg.MetadataValue.bool(live)}
-        made = dg.AssetMaterialization(REMINDERS, partition=run.tags[PARTITION_TAG], metadata=metadata)
-        event = dg.DagsterEvent(
-            dg.DagsterEventType.ASSET_MATERIALIZATION.value,
-            run.job_name,
-            event_specific_data=StepMaterializationData(made),
-        )
-        instance.report_dagster_event(event, run.run_id)
+        metadata = {"live": live, **({NEEDS_CONFIRMATION: unusual} if unusual else {})}
+        materialize(instance, run, dg.AssetMaterialization(REMINDERS, None, metadata, run.tags[PARTITION_TAG]))
     return run.run_id
+
+
+def materialize(instance: dg.DagsterInstance, run: dg.DagsterRun, made: dg.AssetMaterialization) -> None:
+    """Adds a materialisation by a run to Dagster's records."""
+    event = dg.DagsterEvent(
+        dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+        run.job_name,
+        event_specific_data=StepMaterializationData(made),
+    )
+    instance.report_dagster_event(event, run.run_id)
 
 
 @pytest.fixture
@@ -147,6 +163,12 @@ def test_between_failures_there_is_a_pause(
         assert asked_for(answer) == ("b", f"b:{len(sends)}")
     else:
         assert sentence(answer) == f"batch b failed to be sent: it is tried again {pause} s after that"
+
+
+def test_a_batch_of_unusual_size_is_not_asked_for_until_somebody_confirmed_it() -> None:
+    unusual = replace(view(), unusual="batch b would send too much; confirm it")
+    assert sentence(decide_send(unusual)) == "batch b would send too much; confirm it"
+    assert "was sent already" in sentence(decide_send(replace(unusual, sent=True)))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +245,16 @@ def test_a_failed_send_is_asked_for_under_a_new_key(records: Records) -> None:
         assert asked_for(records.answer()) == (batch_id, f"{batch_id}:{number}")
         records.send(batch_id, FAILURE)
     assert f"batch {batch_id} failed to be sent 3 times" in sentence(records.answer())
+
+
+def test_a_batch_of_unusual_size_waits_until_somebody_sent_all_of_it_by_hand(records: Records) -> None:
+    batch_id = records.daily(unusual="too much; confirm it")
+    assert sentence(records.answer()) == "too much; confirm it"
+    records.send_from_launch_pad("another batch", left=0)
+    records.send_from_launch_pad(batch_id, left=1)
+    assert sentence(records.answer()) == "too much; confirm it"
+    records.send_from_launch_pad(batch_id, left=0)
+    assert "was sent already" in sentence(records.answer())
 
 
 def test_sends_of_another_batch_do_not_count(records: Records) -> None:

@@ -1,12 +1,17 @@
 -- Reminders of a batch that Klaviyo neither accepted (in any batch) nor rejected or dropped (in this one). What may have
 -- been accepted on the same day goes out with the body of its first open attempt, so that Klaviyo records it once.
-with attempts as (
+-- Only those that lie between two places of the table, so that bodies can be read piece by piece.
+with chosen as (
+    select *, rowid as place from dunning.reminders where batch_id = $batch_id and rowid between $first and $last
+),
+attempts as (
     select
         h.reminder_id, h.attempt, any_value(h.batch_id) as batch_id, min(h.attempted_at) as attempted_at,
         bool_or(h.outcome = 'accepted') as accepted,
         bool_or(h.outcome in ('rejected', 'dropped')) as finished,
         bool_and(h.outcome in ('attempting', 'unknown')) as open
     from dunning.sent_history as h
+    semi join chosen using (reminder_id)
     group by h.reminder_id, h.attempt
 ),
 tried as (
@@ -23,8 +28,8 @@ tried as (
 )
 select
     r.reminder_id, r.stream, r.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.workflow,
-    r.action, r.occurrence, coalesce(t.open_body, r.body) as body, coalesce(t.attempts, 0) as attempts
-from dunning.reminders as r
+    r.action, r.occurrence, r.place, coalesce(t.open_body, r.body) as body, coalesce(t.attempts, 0) as attempts
+from chosen as r
 left join tried as t using (reminder_id)
-where r.batch_id = $batch_id and not coalesce(t.accepted, false) and not coalesce(t.finished, false)
+where not coalesce(t.accepted, false) and not coalesce(t.finished, false)
 order by r.customer_id, r.level, r.reminder_id
