@@ -11,28 +11,46 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from benchmarks import daily_decision, replays
+from benchmarks import daily_decision, pulling, replays, sending, shops
 from benchmarks.ledger import AS_OF, write_ledger
-from benchmarks.table import Line, table
+from benchmarks.table import SENDING_HEADINGS, Line, table
 
 QUICK, FULL = (100_000, 1_000_000), (100_000, 1_000_000, 10_000_000)
 WARM_UP = 5_000
+PARTS = ("daily", "replays", "pulling", "sending")
 
 
 def main() -> None:
     """Generates the ledgers, measures, prints."""
     chosen = _options().parse_args()
+    if chosen.part == "shopify":
+        _print_shops(shops.measure(chosen.orders))
+        return
     sizes = chosen.invoices or (FULL if chosen.full else QUICK)
+    parts = [chosen.part] if chosen.part else PARTS
+    lines: list[Line] = []
+    replayed: list[Line] = []
+    pulled: list[Line] = []
+    sent: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
-        every = generated(chosen.folder or Path(temporary), {WARM_UP, *sizes})
-        ledgers, warm_up = {size: every[size] for size in sizes}, every[WARM_UP]
-        lines = daily_decision.measure(ledgers, warm_up, chosen.runs) if chosen.part != "replays" else []
-        replayed = replays.measure(ledgers, warm_up, chosen.runs) if chosen.part != "daily" else []
+        if {"daily", "replays"} & {*parts}:
+            every = generated(chosen.folder or Path(temporary), {WARM_UP, *sizes})
+            ledgers, warm_up = {size: every[size] for size in sizes}, every[WARM_UP]
+            lines = daily_decision.measure(ledgers, warm_up, chosen.runs) if "daily" in parts else []
+            replayed = replays.measure(ledgers, warm_up, chosen.runs) if "replays" in parts else []
+        if "pulling" in parts:
+            pulled = pulling.measure(sizes, WARM_UP, Path(temporary), chosen.runs)
+    if "sending" in parts:
+        sent = sending.measure(chosen.reminders, minutes=chosen.minutes)
     print(_machine())
     if lines:
         _print_daily(lines, chosen.runs)
     if replayed:
         _print_replays(replayed, chosen.runs)
+    if pulled:
+        _print_pulling(pulled, chosen.runs)
+    if sent:
+        _print_sending(sent)
 
 
 def _print_daily(lines: Sequence[Line], runs: int) -> None:
@@ -53,10 +71,33 @@ def _print_replays(lines: Sequence[Line], runs: int) -> None:
     print(table(lines))
 
 
+def _print_shops(lines: Sequence[Line]) -> None:
+    print(_machine())
+    print(f"A first pull from the sandbox's shop at {shops.RATE:,.0f} points a second, over HTTP on this machine.")
+    print(table(lines))
+
+
+def _print_pulling(lines: Sequence[Line], runs: int) -> None:
+    print(f"Invoices pulled from PostgreSQL, medians of {runs} interleaved runs as above. CPU seconds are those of the")
+    print("process that pulls, without the server's. Rows and sums of money were compared first.")
+    print(table(lines))
+
+
+def _print_sending(lines: Sequence[Line]) -> None:
+    print("Sending: single runs, each in a process of its own, the sandbox in another. CPU seconds are those of the")
+    print("process; the figure of a line is per reminder, per second, or a share of the limit.")
+    print(table(lines, SENDING_HEADINGS))
+
+
 def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument("--invoices", type=int, nargs="+", help=f"sizes of ledgers {QUICK}")
-    options.add_argument("--part", choices=["daily", "replays"], help="only the daily decision, or only replays")
+    options.add_argument(
+        "--part", choices=[*PARTS, "shopify"], help="only this; shopify (a first pull of a shop) is measured only so"
+    )
+    options.add_argument("--orders", type=int, default=shops.ORDERS, help=f"orders of the shop ({shops.ORDERS:,})")
+    options.add_argument("--reminders", type=int, default=sending.SIZE, help=f"frozen at once ({sending.SIZE:,})")
+    options.add_argument("--minutes", type=float, default=sending.MINUTES, help="of sending at Klaviyo's limits (3)")
     options.add_argument("--full", action="store_true", help=f"the sizes {FULL}: about a quarter of an hour")
     options.add_argument("--runs", type=int, default=5, help="interleaved runs, of which the median counts (5)")
     options.add_argument("--folder", type=Path, help="where ledgers are kept for another time; else they are removed")

@@ -33,11 +33,15 @@ class Contender:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the runs of a contender gave: median of seconds, highest peak in GB, and where its rows are."""
+    """What the runs of a contender gave: medians of seconds, highest peak in GB, and where its rows are.
+
+    `cpu_seconds` are of the process and its children, in user and system.
+    """
 
     seconds: float
     peak_gb: float
     rows: Path
+    cpu_seconds: float = math.nan
 
     def frame(self) -> pd.DataFrame:
         """The rows of the last run."""
@@ -83,6 +87,7 @@ def _figures(contender: Contender, ledger: Path, runs: Sequence[Mapping[str, flo
         seconds=statistics.median(run["seconds"] for run in runs),
         peak_gb=max(run["peak_gb"] for run in runs),
         rows=_rows(contender, ledger),
+        cpu_seconds=statistics.median(run["cpu_seconds"] for run in runs),
     )
 
 
@@ -93,22 +98,28 @@ def _function(name: str) -> Callable[[Path], pd.DataFrame | None]:
 
 
 def main(name: str, prepare: str, warm_up: str, ledger: str, rows: str) -> None:
-    """One run in this process; prints its seconds and the peak of the process."""
+    """One run in this process; prints its seconds, also of the processor, and the peak of the process."""
     function = _function(name)
     if prepare:
         for path in (warm_up, ledger):
             _function(prepare)(Path(path))
     function(Path(warm_up))
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), _cpu_seconds()
     frame = function(Path(ledger))
-    seconds = time.perf_counter() - started
-    peak_gb = _peak_gb()
+    seconds, cpu_seconds = time.perf_counter() - started, _cpu_seconds() - cpu_started
+    peak = peak_gb()
     if frame is not None:
         frame.to_parquet(rows)
-    print(json.dumps({"seconds": seconds, "peak_gb": peak_gb}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak}))
 
 
-def _peak_gb() -> float:
+def _cpu_seconds() -> float:
+    """What this process and its children that are gone took, in user and system."""
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def peak_gb() -> float:
     """The peak of this process. Linux counts that of its parent in `ru_maxrss`, but not in its status."""
     status = Path("/proc/self/status")
     if status.exists():

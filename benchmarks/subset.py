@@ -37,7 +37,8 @@ def decide_subset(warehouse: Warehouse, policy: Policy, as_of: date) -> pd.DataF
         keys = carrying["customer_key"].to_numpy(), carrying["invoice_key"].to_numpy()
         contacts = fetch_certain_contacts(connection, policy, as_of, as_of, *keys)
         ids = fetch(connection, "select invoice_key, invoice_id, customer_id from contacted_invoices")
-    return _timed(carrying.merge(ids, on="invoice_key", validate="1:1"), contacts, policy, as_of)
+    rows = carrying[["customer_key", "invoice_key", "due_on"]].merge(ids, on="invoice_key", validate="1:1")
+    return _timed(rows, contacts, policy, as_of)
 
 
 def _timed(rows: pd.DataFrame, contacts: pd.DataFrame, policy: Policy, as_of: date) -> pd.DataFrame:

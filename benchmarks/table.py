@@ -14,28 +14,36 @@ class Line:
     peak_gb: float | None = None
     ratio: str = ""
     bound: str = ""
+    cpu_seconds: float | None = None
 
 
-HEADINGS = ("invoices", "what", "seconds", "peak GB", "ratio", "wanted")
-TO_THE_RIGHT = (True, False, True, True, True, False)
+HEADINGS = ("invoices", "what", "seconds", "CPU s", "peak GB", "ratio", "wanted")
+SENDING_HEADINGS = ("reminders", "what", "seconds", "CPU s", "peak GB", "figure", "wanted")
+TO_THE_RIGHT = (True, False, True, True, True, True, False)
 
 
-def table(lines: Sequence[Line]) -> str:
-    """The lines below their headings, columns as wide as they must be."""
-    rows = [HEADINGS, *(_cells(line) for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def table(lines: Sequence[Line], headings: Sequence[str] = HEADINGS) -> str:
+    """The lines below their headings, columns as wide as they must be; one that nobody fills is left out."""
+    columns = list(zip(headings, *(_cells(line) for line in lines), strict=True))
     aligned = [
-        [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, TO_THE_RIGHT, strict=True)
-        ]
-        for row in rows
+        [cell.rjust(width) if right else cell.ljust(width) for cell in column]
+        for column, right in zip(columns, TO_THE_RIGHT, strict=True)
+        if any(column[1:])
+        for width in [max(map(len, column))]
     ]
-    return "\n".join("  ".join(row).rstrip() for row in aligned)
+    return "\n".join("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    return (line.size, line.what, _number(line.seconds), _number(line.peak_gb), line.ratio, line.bound)
+    return (
+        line.size,
+        line.what,
+        _number(line.seconds),
+        _number(line.cpu_seconds),
+        _number(line.peak_gb),
+        line.ratio,
+        line.bound,
+    )
 
 
 def _number(value: float | None) -> str:

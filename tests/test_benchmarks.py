@@ -5,12 +5,15 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pytest
+from databases import database
 
-from benchmarks import peers, pipeline
+from benchmarks import peers, pipeline, pulling, sending
 from benchmarks.daily_decision import ALL_RULES, BY_IDS, BY_KEYS, LIMITED, OURS, compare, decided
 from benchmarks.ledger import AS_OF, write_ledger
 from benchmarks.measuring import Contender, Figures, exponent
+from benchmarks.reminded import write_reminded
 from benchmarks.table import Line, table
+from dunning_pipeline.sandbox.klaviyo import UNLIMITED, KlaviyoAccount, running
 
 INVOICES = 4_000
 
@@ -57,6 +60,22 @@ def kept(contender: Contender, rows: pd.DataFrame, folder: Path) -> Figures:
     return Figures(seconds=1.0, peak_gb=1.0, rows=path)
 
 
+def test_all_that_pull_invoices_pull_the_same(tmp_path: Path):
+    with database("postgresql", tmp_path) as url, pulling.databases(url, tmp_path, [300]) as paths:
+        pulling.prepare_changes(paths[300])
+        everybody = (
+            pulling.by_arrow,
+            pulling.by_rows,
+            pulling.bare,
+            pulling.by_pandas,
+            pulling.streamed,
+            pulling.whole,
+        )
+        rows = [pull(paths[300]) for pull in (*everybody, pulling.changes)]
+    for frame in rows:
+        assert frame.to_dict("records") == [pulling.expected(300)]
+
+
 def test_the_same_seed_gives_the_same_ledger(ledger: Path, tmp_path: Path):
     write_ledger(tmp_path / "again.duckdb", INVOICES)
     write_ledger(tmp_path / "other.duckdb", INVOICES, seed=2)
@@ -89,3 +108,20 @@ def test_figures_stand_below_their_headings():
     assert headings.index("seconds") + len("seconds") == first.index("1.50") + 4 == second.index("12.00") + 5
     assert first.endswith("at most 2")
     assert second.endswith("8.00 x")
+
+
+def test_a_column_that_nobody_fills_is_left_out():
+    assert "CPU s" not in table([Line("1", "one", 1.0)])
+    assert "CPU s" in table([Line("1", "one", 1.0, cpu_seconds=0.5)])
+
+
+def test_sending_is_measured_over_a_batch_that_everybody_gets(tmp_path: Path):
+    write_reminded(tmp_path / "warehouse.duckdb", 40)
+    sending.freeze(str(tmp_path))
+    assert number(tmp_path / "warehouse.duckdb", "select size from dunning.batches") == 40
+    assert sending.join(str(tmp_path))["cpu"] >= 0
+    account = KlaviyoAccount(rates=UNLIMITED)
+    with running(account) as url:
+        assert sending.send(str(tmp_path), url, "25")["seconds"] > 0
+    assert len(account.events) == 40
+    assert all(len(event.properties["invoices"]) == 3 for event in account.events)
