@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dunning_pipeline.cli_history import app as history
 from dunning_pipeline.cli_recording import Customer, date_option
 from dunning_pipeline.cli_recording import app as recording
 from dunning_pipeline.errors import DunningError, SendingRefused
@@ -23,6 +24,8 @@ from dunning_pipeline.settings import load_settings
 
 app = typer.Typer(
     help="Reminds customers of what they owe.",
+    epilog="Environment: DUNNING_POLICY (the policy file; dunning.yaml), DUNNING_HOME (the data folder; data) and "
+    "DUNNING_MEMORY_LIMIT (such as 2GB: customers are decided in parts that fit into it; none by default).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,8 +66,17 @@ def run(
     as_of: Annotated[date | None, date_option("The day to decide, e.g. 2026-11-22; today by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make a batch that can never be sent.")] = False,
     send: Annotated[bool, typer.Option("--send", help="Send today's batch; needs sending.live: true.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Pull everything again, not only what changed.")] = False,
+    confirm_batch: Annotated[
+        str | None,
+        typer.Option("--confirm-batch", metavar="ID", help="With --send: send this batch as it is, however large."),
+    ] = None,
 ) -> None:
-    """Pull the sources and decide a day, in one process, as the daily job does."""
+    """Pull the sources and decide a day, in one process, as the daily job does.
+
+    With --confirm-batch nothing is pulled or decided: the batch of today that was held for its size is sent.
+    """
+    from dunning_pipeline.history import keep_history, require_whole_history  # noqa: PLC0415
     from dunning_pipeline.jobs import send_run_config  # noqa: PLC0415
     from dunning_pipeline.local_run import dagster_instance, run_daily, run_send  # noqa: PLC0415
     from dunning_pipeline.reports import day_report, sent_counts  # noqa: PLC0415
@@ -75,6 +87,8 @@ def run(
 
     settings = load_settings()
     day = as_of or settings.today()
+    if confirm_batch and not send:
+        raise typer.BadParameter("confirming a batch means sending it: add --send", param_hint="--confirm-batch")
     if send and dry_run:
         raise typer.BadParameter("--send and --dry-run exclude each other", param_hint="--send")
     if send and day != settings.today():
@@ -84,14 +98,19 @@ def run(
         )
     if send and (refusal := may_send(settings)):
         raise SendingRefused(refusal)
-    warehouse = Warehouse(settings.warehouse_path)
+    warehouse = Warehouse(settings.warehouse_path, memory_limit=settings.memory_limit)
     with dagster_instance(settings.home) as instance:
-        with err.status(f"pulling and deciding {day}"):
-            batch_id = run_daily(settings, instance, day, {STARTED_BY_HAND_TAG: SEND if send else DRY_RUN})
-        print_day(day_report(warehouse, day), out)
+        batch_id = confirm_batch
+        if batch_id is None:
+            require_whole_history(warehouse)
+            with err.status(f"pulling and deciding {day}"):
+                tags = {STARTED_BY_HAND_TAG: SEND if send else DRY_RUN}
+                batch_id = run_daily(settings, instance, day, tags, full=full)
+            keep_history(warehouse, settings.clock())
+            print_day(day_report(warehouse, day), out)
         if send:
             with err.status("sending"):
-                run_send(settings, instance, send_run_config(batch_id))
+                run_send(settings, instance, send_run_config(batch_id, confirm=confirm_batch is not None))
             print_counts("Sent to Klaviyo", "outcome", "reminders", sent_counts(warehouse, batch_id), out)
 
 
@@ -153,12 +172,39 @@ def replay(
     settings = load_settings()
     if first > last:
         raise typer.BadParameter(f"the first day ({first}) is after the last one ({last})", param_hint="--from")
+    warehouse = Warehouse(settings.warehouse_path, memory_limit=settings.memory_limit)
     with err.status(f"replaying {first} to {last}"):
-        judged = judge(settings, Warehouse(settings.warehouse_path), Days(first, last), policy, against)
+        judged = judge(settings, warehouse, Days(first, last), policy, against)
     print_judgement(judged, out)
 
 
+@app.command()
+def replays(
+    delete: Annotated[list[str] | None, typer.Option(metavar="ID", help="Delete this replay; may be repeated.")] = None,
+    keep: Annotated[int | None, typer.Option(min=0, metavar="N", help="Delete all replays but the newest N.")] = None,
+) -> None:
+    """List the replays that are stored, the newest first, or delete some. What was really sent is never touched."""
+    from dunning_pipeline.replay import delete_replays, stored_replays  # noqa: PLC0415
+    from dunning_pipeline.resources.warehouse import Warehouse  # noqa: PLC0415
+    from dunning_pipeline.terminal import print_replays  # noqa: PLC0415
+
+    warehouse = Warehouse(load_settings().warehouse_path)
+    if delete or keep is not None:
+        deleted = delete_replays(warehouse, delete or (), keep)
+        if deleted:
+            print_replays("Deleted replays", deleted, out)
+        else:
+            out.print("There was nothing to delete.")
+        return
+    stored = stored_replays(warehouse)
+    if stored:
+        print_replays("Replays", stored, out)
+    else:
+        out.print("There are no replays; `dunning replay` makes one.")
+
+
 app.add_typer(recording)
+app.add_typer(history, name="history")
 
 
 @app.command()
@@ -166,19 +212,29 @@ def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free one.")] = (
         DEFAULT_SANDBOX_PORT
     ),
+    shopify_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of the shop; 0 picks a free one. By default the one after --port."),
+    ] = None,
 ) -> None:
-    """Serve a stand-in for Klaviyo on this machine, with a page that shows what it receives."""
+    """Serve stand-ins for Klaviyo and Shopify on this machine, with pages to look at and to make things happen."""
     from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running  # noqa: PLC0415
+    from dunning_pipeline.sandbox.shopify import DEFAULT_TOKEN, sample_shop  # noqa: PLC0415
+    from dunning_pipeline.sandbox.shopify import running as running_shop  # noqa: PLC0415
 
+    if shopify_port is None:
+        shopify_port = port + 1 if 0 < port < 65535 else 0
     try:
-        with running(KlaviyoAccount(), port) as url:
+        with running(KlaviyoAccount(), port) as url, running_shop(sample_shop(), shopify_port) as shop_url:
             out.print(f"Klaviyo sandbox at {url} (open it in a browser). Use it with", highlight=False)
             out.print(f"  export KLAVIYO_URL={url} KLAVIYO_API_KEY={DEFAULT_KEY}")
+            out.print(f"Shopify sandbox at {shop_url} (open it in a browser). Use it with", highlight=False)
+            out.print(f"  export SHOPIFY_SHOP={shop_url} SHOPIFY_TOKEN={DEFAULT_TOKEN}")
             out.print("Stop it with Ctrl-C.")
             while True:
                 time.sleep(3600)
     except OSError as error:
-        raise DunningError(f"the sandbox cannot listen on port {port}: {error.strerror}") from None
+        raise DunningError(f"the sandbox cannot listen on port {port} or {shopify_port}: {error.strerror}") from None
     except KeyboardInterrupt:
         out.print("stopped")
 

@@ -88,7 +88,8 @@ def assign(
     assignment_id = recorder.assign(customer, workflow, first, until, invoice)
     end = f" up to the day before {until}" if until else " on"
     who = f"invoice {invoice}" if invoice else f"customer {customer}"
-    _say(f"{who} is under {workflow} from {first}{end}", assignment_id, recorder, first)
+    unless = _unless_by_rule(recorder, invoice)
+    _say(f"{who} is under {workflow} from {first}{end}{unless}", assignment_id, recorder, first)
 
 
 @app.command()
@@ -108,7 +109,7 @@ def unassign(
         if invoice
         else f"customer {customer} is under no workflow"
     )
-    _say(f"{under} from {first} on", assignment_id, recorder, first)
+    _say(f"{under} from {first} on{_unless_by_rule(recorder, invoice)}", assignment_id, recorder, first)
 
 
 @app.command()
@@ -165,6 +166,14 @@ def retry(
     _say(f"the rejection no longer holds customer {customer}", reminder, recorder, recorder.today)
 
 
+def _unless_by_rule(recorder: "Recorder", invoice: str | None) -> str:
+    """Says that smart rules go before an assignment, where the policy lets them (RULES 3.1)."""
+    policy = recorder.policy
+    if not policy.smart_rules_override_manual or not policy.rules_for("invoice" if invoice else "customer"):
+        return ""
+    return ", unless a smart rule applies: they go first (smart_rules_override_manual)"
+
+
 def _target(customer: str | None, invoice: str | None, organisation: bool) -> "Target":
     from dunning_pipeline.recording import Target  # noqa: PLC0415
 
@@ -184,5 +193,9 @@ def _recorder() -> "Recorder":
 
 
 def _say(recorded: str, row_id: str, recorder: "Recorder", first: date) -> None:
+    from dunning_pipeline.history import keep_history  # noqa: PLC0415
+
     since = f"on {first}" if first > recorder.today else "in the next decision"
     typer.echo(f"{recorded[0].upper()}{recorded[1:]}. It takes effect {since}. ({row_id})")
+    # Only now, because what is recorded holds even if the file cannot be written (RULES 9.5).
+    keep_history(recorder.warehouse, load_settings().clock())

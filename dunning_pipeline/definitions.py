@@ -8,7 +8,7 @@ import dagster as dg
 from dunning_pipeline.assets.decisions import DERIVATIONS
 from dunning_pipeline.assets.derived import derived_asset
 from dunning_pipeline.assets.reminders import build_reminders_asset, sent_history_spec
-from dunning_pipeline.assets.source import build_source_assets
+from dunning_pipeline.assets.source import OF_ORDERS_KEYS, build_source_assets
 from dunning_pipeline.jobs import daily_job, replay_job, send_job
 from dunning_pipeline.partitions import daily_partitions
 from dunning_pipeline.resources.warehouse import Warehouse
@@ -33,7 +33,8 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
     partitions = daily_partitions(policy)
     sources = build_source_assets(policy)
     derived = [derived_asset(derivation, partitions) for derivation in DERIVATIONS]
-    upstream = {asset.key for asset in (*sources, *derived) if isinstance(asset, dg.AssetsDefinition)}
+    upstream = {key for asset in (*sources, *derived) if isinstance(asset, dg.AssetsDefinition) for key in asset.keys}
+    upstream -= OF_ORDERS_KEYS
     return dg.Definitions(
         assets=[
             *sources,
@@ -45,7 +46,7 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
         schedules=[daily_schedule(policy)],
         sensors=[send_reminders_sensor],
         resources={
-            "warehouse": Warehouse(settings.warehouse_path),
+            "warehouse": Warehouse(settings.warehouse_path, memory_limit=settings.memory_limit),
             "settings": settings,
             **(resources or {}),
         },

@@ -4,9 +4,11 @@ DunningError
  ├─ PolicyError              (policy.py) the policy file is wrong; lists every problem
  ├─ MissingVariable          (policy.py) a `${VAR}` of the policy is not set
  ├─ SourceError              a source system or file cannot be read as the policy says
+ │                           (resources/shopify_api.py has the kinds of a shop's)
  ├─ TooManyRejectedRows      a table lost more rows than `quality.max_rejected` allows
  ├─ WarehouseError           the DuckDB file is busy, newer than this software, or refuses a write
  ├─ InvalidRows              rows that a step derived break their table's declaration
+ ├─ HistoryError             the history cannot be written or restored, or the warehouse lacks some of it
  ├─ SendingRefused           a batch may not be sent, and why
  └─ KlaviyoError             Klaviyo did not take a request (resources/klaviyo.py has its kinds)
 """
@@ -30,6 +32,10 @@ class WarehouseError(DunningError):
 
 class InvalidRows(DunningError):
     """Rows that a step derived break the declaration of their table (types, keys, allowed values)."""
+
+
+class HistoryError(DunningError):
+    """The files of the history cannot be written or restored, or the warehouse lacks what they hold."""
 
 
 class SendingRefused(DunningError):

@@ -9,9 +9,11 @@ from typing import Any
 
 import dagster as dg
 
+from dunning_pipeline.assets.source import full_pull
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.jobs import send_tags
+from dunning_pipeline.private_files import make_private_folder
 from dunning_pipeline.runs import DAILY_JOB, SEND_JOB
 from dunning_pipeline.settings import Settings
 
@@ -22,16 +24,19 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @contextmanager
 def dagster_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance in `home`/dagster, made with this project's settings on first use."""
-    folder = home.resolve() / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_private_folder(home.resolve() / "dagster")
     if not (folder / "dagster.yaml").exists():
         shutil.copyfile(INSTANCE_SETTINGS, folder / "dagster.yaml")
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance
 
 
-def run_daily(settings: Settings, instance: dg.DagsterInstance, day: date, tags: dict[str, str]) -> str:
+def run_daily(
+    settings: Settings, instance: dg.DagsterInstance, day: date, tags: dict[str, str], *, full: bool = False
+) -> str:
     """Runs daily_dunning for a day and returns the run's id, which is the batch's.
+
+    `full`: everything is pulled again, also where only changes would be.
 
     Raises:
         DunningError: what went wrong, as a sentence.
@@ -39,7 +44,10 @@ def run_daily(settings: Settings, instance: dg.DagsterInstance, day: date, tags:
     settings.require_derivable(day)
     job = build_defs(settings).resolve_job_def(DAILY_JOB)
     try:
-        result = job.execute_in_process(instance=instance, partition_key=day.isoformat(), tags=tags, run_config=_QUIET)
+        run_config = {**_QUIET, **(full_pull(settings.policy) if full else {})}
+        result = job.execute_in_process(
+            instance=instance, partition_key=day.isoformat(), tags=tags, run_config=run_config
+        )
     except dg.DagsterError as error:
         raise DunningError(f"daily_dunning failed: {_first_sentence(error)}") from error
     return result.run_id

@@ -4,25 +4,35 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pandas as pd
 from pydantic import SecretStr
 
-from dunning_pipeline import doubts
+from dunning_pipeline import doubts, sql
 from dunning_pipeline.assets.customers import COLUMNS, columns_for_rules, missing_column
 from dunning_pipeline.errors import DunningError
+from dunning_pipeline.guards import unusual_size
+from dunning_pipeline.masking import masked
+from dunning_pipeline.outbox import LAST_PLACE
 from dunning_pipeline.partitions import Days
-from dunning_pipeline.policy import FileSource, Mapping, Policy, PolicyError, SqlSource, unused_settings
-from dunning_pipeline.resources.klaviyo import Klaviyo, KlaviyoError
-from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES
-from dunning_pipeline.resources.readers import pulled_sources, reader_of
+from dunning_pipeline.policy import Mapping, Policy, PolicyError, TableQuery, TableRequest, unused_settings
+from dunning_pipeline.pulling import read_table
+from dunning_pipeline.pulling_shops import shop_reader
+from dunning_pipeline.resources.klaviyo import KeyRefused, Klaviyo, KlaviyoError, ScopeMissing
+from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES, Pulled
+from dunning_pipeline.resources.readers import PulledSource, pulled_sources, reader_of, shops
 from dunning_pipeline.resources.staging import custom_columns, raw_columns_problem
 from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.rules.decisions import STREAM
 from dunning_pipeline.rules.smart_rules import customer_column_names
+from dunning_pipeline.sending import listed
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import CUSTOMERS, MANUAL, SOURCE_TABLES
 
-FORBIDDEN = 403
 LOCK_TIMEOUT_SECONDS = 5.0
+SHOWN_REJECTED = 5
 _TABLES = {table.name: table for table in SOURCE_TABLES}
 
 
@@ -36,11 +46,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Look:
-    """The columns that a table of a source yields, and what is wrong with them or keeps them from being seen."""
+    """The columns that a table of a source yields, what is wrong with them or keeps them from being seen, its rows.
+
+    `absent` are fields that the mapping names and no record on the first page of an API has; some leave out empty ones.
+    """
 
     mapping: Mapping
     found: Sequence[str]
     problem: str | None
+    read: Pulled | None = None
+    absent: Sequence[str] = ()
 
 
 _Looks = dict[tuple[str, str], _Look]
@@ -58,6 +73,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield from _check_home(settings)
     looks = _look_at_sources(settings, policy)
     yield from _check_sources(looks)
+    yield from _check_shops(settings, policy)
     yield from _check_warehouse(settings, policy, looks)
     yield from _check_klaviyo(settings, policy)
 
@@ -71,27 +87,83 @@ def _look_at_sources(settings: Settings, policy: Policy) -> _Looks:
     }
 
 
-def _look(name: str, source: SqlSource | FileSource, table_name: str, mapping: Mapping, settings: Settings) -> _Look:
+def _look(name: str, source: PulledSource, table_name: str, mapping: Mapping, settings: Settings) -> _Look:
     try:
         found = reader_of(name, source, settings).columns(mapping)
     except DunningError as error:
         return _Look(mapping, (), str(error))
-    return _Look(mapping, found, raw_columns_problem(name, _TABLES[table_name], mapping, found))
+    table = _TABLES[table_name]
+    absent: list[str] = []
+    if isinstance(mapping, TableRequest):
+        needed = {column.incoming_name for column in table.incoming if column.required}
+        absent = [path for path in mapping.columns if path not in found and not needed & set(mapping.columns[path])]
+    problem = raw_columns_problem(name, table, mapping, [*found, *absent])
+    if problem:
+        return _Look(mapping, found, problem)
+    with TemporaryDirectory() as folder:
+        try:
+            read = read_table(settings, name, source, table, Path(folder))
+        except DunningError as error:
+            return _Look(mapping, found, str(error))
+    return _Look(mapping, found, None, read, absent)
 
 
 def _check_sources(looks: _Looks) -> Iterator[Finding]:
     for (name, table_name), look in looks.items():
-        yield (
-            Finding("wrong", look.problem)
-            if look.problem
-            else Finding("fine", f"{name}.{table_name}: reachable, columns {', '.join(look.found)}")
-        )
+        if look.problem:
+            yield Finding("wrong", look.problem)
+        if look.read:
+            yield from _check_rows(f"{name}.{table_name}", look.mapping, look.read)
+        if look.absent:
+            paths = ", ".join(look.absent)
+            yield Finding(
+                "note", f"{name}.{table_name}: no record on the first page has {paths}; see that they are right"
+            )
     fed = {table_name for _, table_name in looks}
     for needed in ("customers", "invoices"):
         if needed not in fed:
             yield Finding("wrong", f"no source of the policy feeds the table {needed}")
     if "payments" not in fed:
         yield Finding("note", "no source feeds the table payments: every invoice counts as unpaid")
+
+
+def _check_rows(what: str, mapping: Mapping, read: Pulled) -> Iterator[Finding]:
+    """How many rows there are, of when they are, and the first that would be rejected, addresses masked."""
+    staged = read.staged
+    changes = isinstance(mapping, TableQuery) and mapping.watermark
+    newest = read.progress.watermark if changes and read.progress else f"as of {read.newest_at:%Y-%m-%d %H:%M} UTC"
+    columns = ", ".join(staged.found)
+    yield Finding("fine", f"{what}: reachable, {staged.pulled} rows, newest change {newest}, columns {columns}")
+    if rejected := staged.rejected.num_rows:
+        yield Finding("note", f"{what}: {rejected} of {staged.pulled} rows would be rejected, the first of them:")
+    for row in staged.rejected.slice(0, SHOWN_REJECTED).to_pylist():
+        yield Finding("note", f"{what}: {masked(row['reason'])}: {masked(row['row'])}")
+
+
+def _check_shops(settings: Settings, policy: Policy) -> Iterator[Finding]:
+    """Whether shops let us in and answer, with one cheap request each."""
+    for name, source in shops(policy).items():
+        try:
+            newest = shop_reader(name, source, settings, attempts=1).newest(None)
+        except DunningError as error:
+            yield Finding("wrong", str(error))
+            continue
+        seen = f"newest change {newest[0][1]:%Y-%m-%d %H:%M} UTC" if newest else "no orders yet"
+        yield Finding("fine", f"{name}: reachable, version {source.api_version} of Shopify's API, {seen}")
+
+
+def _check_apps(policy: Policy, read: doubts.Read) -> Iterator[Finding]:
+    """The apps through which orders were edited, and whose edits theirs count as (RULES 8.1)."""
+    seen = """
+        select source, coalesce(app_title, 'no app') as app, edited_by, count(*) as edits
+        from source.order_edits group by all order by source, edits desc, app
+    """
+    if shops(policy):
+        rows = read(seen, {})
+        for name in rows["source"].unique():
+            apps = rows[rows["source"] == name].itertuples()
+            listed = ", ".join(f"{row.app} ({row.edits}) as {row.edited_by}" for row in apps)
+            yield Finding("note", f"{name}: orders were edited through {listed}; edited_by_apps says as whom")
 
 
 def _check_home(settings: Settings) -> Iterator[Finding]:
@@ -111,7 +183,9 @@ def _check_warehouse(settings: Settings, policy: Policy, looks: _Looks) -> Itera
     try:
         yield from _check_rules(policy, looks, read(COLUMNS, {})["column_name"].tolist())
         yield from _check_leftovers(policy, read)
+        yield from _check_apps(policy, read)
         yield from (Finding("note", doubt.sentence) for doubt in _doubts(read, policy, settings.today()))
+        yield from _check_batch(policy, read, settings.today())
     except DunningError as error:
         yield Finding("wrong", str(error))
 
@@ -146,6 +220,7 @@ def _doubts(read: doubts.Read, policy: Policy, today: date) -> Iterator[doubts.D
     yield from doubts.about_rejected_rows(read)
     for table in CHECKED_AGAINST_INVOICES:
         yield from doubts.about_invoices(read, table)
+    yield from doubts.about_other_currencies(read)
     yield from doubts.about_workflows(read, policy, today)
     yield from doubts.about_overlaps(read, today)
     for newest in read("select max(as_of) as day from dunning.open_invoices", {})["day"].dropna():
@@ -154,9 +229,34 @@ def _doubts(read: doubts.Read, policy: Policy, today: date) -> Iterator[doubts.D
         yield from doubts.about_figures(read, policy, day)
 
 
+def _check_batch(policy: Policy, read: doubts.Read, today: date) -> Iterator[Finding]:
+    """What a send would send now: the rest of today's newest live batch."""
+    newest = read(
+        "select batch_id, as_of from dunning.batches where stream = $stream and live"
+        " order by created_at desc, rowid desc limit 1",
+        {"stream": STREAM},
+    )
+    of_today = newest[newest["as_of"] == pd.Timestamp(today)]
+    if of_today.empty:
+        if policy.sending.live:
+            yield Finding("note", f"there is no live batch of today ({today}) yet, so a send would send nothing")
+        return
+    batch_id = of_today["batch_id"].iloc[0]
+    bodies = read(sql.load("to_send"), {"batch_id": batch_id, "first": 0, "last": LAST_PLACE})["body"]
+    on_list = int(listed(bodies, policy.sending.allow_list).sum())
+    limited = f", {on_list} of them to sending.allow_list; the others would be dropped" if on_list < len(bodies) else ""
+    yield Finding("note", f"batch {batch_id} of today has {len(bodies)} reminders left to send{limited}")
+    sent = read(sql.load("sent_days"), {"stream": STREAM, "as_of": today})
+    unusual = unusual_size(len(bodies), today, sent, policy.sending)
+    if unusual:
+        yield Finding("note", f"batch {batch_id} is only sent if it is confirmed: it would send {unusual}")
+
+
 def _check_klaviyo(settings: Settings, policy: Policy) -> Iterator[Finding]:
     live = policy.sending.live
     yield Finding("note", "sending.live is true: batches are sent" if live else "sending.live is false: a dry run")
+    if policy.sending.allow_list:
+        yield Finding("note", f"sending.allow_list restricts sending to {len(policy.sending.allow_list)} addresses")
     if live and not settings.home.is_absolute():
         yield Finding("wrong", f"DUNNING_HOME must be an absolute path when live, not {settings.home}")
     key = settings.environment.get("KLAVIYO_API_KEY")
@@ -166,9 +266,10 @@ def _check_klaviyo(settings: Settings, policy: Policy) -> Iterator[Finding]:
     try:
         account = Klaviyo(settings.klaviyo_url, SecretStr(key)).account()
         yield Finding("fine", f"Klaviyo at {settings.klaviyo_url}: the key is of the account {account}")
+    except ScopeMissing:
+        sentence = "the Klaviyo key is good, but has no scope accounts:read, so its account cannot be shown"
+        yield Finding("note", sentence)
+    except KeyRefused as error:
+        yield Finding("wrong", f"the Klaviyo key does not work: {error}")
     except KlaviyoError as error:
-        if error.status == FORBIDDEN:
-            sentence = "the Klaviyo key is good, but has no scope accounts:read, so its account cannot be shown"
-            yield Finding("note", sentence)
-        else:
-            yield Finding("wrong", f"the Klaviyo key does not work: {error}")
+        yield Finding("wrong", f"the Klaviyo key could not be proved: {error}")

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from datetime import date
 
-from dunning_pipeline.assets.reminders import build_reminders
+from dunning_pipeline.assets.reminders import reminder_pieces
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.reports import DayReport, day_report
@@ -46,8 +46,8 @@ def preview(settings: Settings, day: date) -> Preview:
     days = Days(day, day)
     with scratch_copy(settings) as scratch:
         derive(scratch, settings.policy, days)
-        _, reminders = build_reminders(scratch, settings, days, RUN_ID)
-        events = (_as_shown(body) for body in reminders["body"])
+        pieces = reminder_pieces(scratch, settings, days, RUN_ID)
+        events = (_as_shown(body) for reminders, _ in pieces for body in reminders["body"])
         return Preview(day_report(scratch, day), tuple(sorted(events, key=lambda event: event.customer_id)))
 
 

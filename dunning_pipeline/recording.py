@@ -6,7 +6,7 @@ readers in sql/ take the earliest end. Nothing is printed, and what a row does t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from typing import Literal
 
@@ -17,6 +17,8 @@ import pyarrow as pa
 from dunning_pipeline import sql
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.policy import UNASSIGNED, Action, Level, Policy, Workflow
+from dunning_pipeline.resources.changes import note_change
+from dunning_pipeline.resources.staging import FIRST_YEAR, LAST_YEAR
 from dunning_pipeline.resources.warehouse import Warehouse, append, fetch
 from dunning_pipeline.rules.holds import active_pauses
 from dunning_pipeline.tables import (
@@ -60,7 +62,8 @@ class Recorder:
     """Appends rows that count from `today` on; past days are decided as they were.
 
     Every method checks and writes in one transaction and raises DunningError, with nothing written, when an id is
-    unknown or a date makes the row meaningless. `random` yields a new text with each call; it is part of the ids.
+    unknown, or a date is out of range or makes the row meaningless. `random` yields a new text with each call; it is
+    part of the ids.
     """
 
     warehouse: Warehouse
@@ -70,6 +73,7 @@ class Recorder:
 
     def pause(self, target: Target, paused_from: date, paused_until: date | None = None) -> str:
         """Records a pause from its first day to the day before `paused_until` (RULES 6.1); returns its id."""
+        _refuse_far(paused_from, paused_until)
         self._refuse_empty(paused_from, paused_until)
         columns = {"scope": target.scope, "paused_from": paused_from, "paused_until": paused_until}
         with self.warehouse.transaction() as connection:
@@ -105,20 +109,23 @@ class Recorder:
             The id of the row.
 
         Raises:
-            DunningError: also when the workflow is carried by the other of customer and invoice, or when an
-                assignment in force begins later and would win.
+            DunningError: also when the workflow is carried by the other of customer and invoice, or when another
+                assignment would win on the first day that this one is for.
         """
+        _refuse_far(assigned_from, assigned_until)
         self._refuse_empty(assigned_from, assigned_until)
         if workflow != UNASSIGNED:
             self._refuse_other_level(self._workflow(workflow), "invoice" if invoice_id else "customer")
         columns = {"workflow": workflow, "assigned_from": assigned_from, "assigned_until": assigned_until}
         with self.warehouse.transaction() as connection:
-            who = _customer_with_invoice(connection, customer_id, invoice_id)
-            self._refuse_overruled(connection, customer_id, invoice_id, assigned_from)
-            return self._append(connection, ASSIGNMENTS, {**who, **columns})
+            row = {**_customer_with_invoice(connection, customer_id, invoice_id), **columns}
+            row_id = self._next_id(connection, ASSIGNMENTS)
+            self._refuse_overruled(connection, customer_id, invoice_id, assigned_from, row_id)
+            return self._append(connection, ASSIGNMENTS, row, row_id)
 
     def promise(self, customer_id: str, pay_by: date, invoice_id: str | None = None, *, pauses: bool = True) -> str:
         """Records a promise, made today, to pay an invoice or everything up to `pay_by` (RULES 6.2)."""
+        _refuse_far(pay_by)
         if pay_by < self.today:
             raise DunningError(f"the last day to pay, {pay_by}, has passed; allowed: today ({self.today}) or later")
         columns = {"promised_on": self.today, "pay_by": pay_by, "pauses": pauses}
@@ -160,6 +167,7 @@ class Recorder:
         Raises:
             DunningError: also when only some of the three are named where an action is meant.
         """
+        _refuse_far(contacted_on)
         if contacted_on > self.today:
             raise DunningError(
                 f"the day of the contact, {contacted_on}, is yet to come; allowed: today ({self.today}) or earlier"
@@ -194,13 +202,18 @@ class Recorder:
             append(connection, RETRIES, row)
             return str(history["customer_id"].iloc[-1])
 
-    def _append(self, connection: duckdb.DuckDBPyConnection, table: Table, row: Row) -> str:
-        """Appends a row known from today on. Ids ascend: of several assignments the highest id wins (RULES 3.1)."""
+    def _next_id(self, connection: duckdb.DuckDBPyConnection, table: Table) -> str:
+        """The id of the next row. Ids ascend: of several assignments the highest id wins (RULES 3.1)."""
         count = f"select count(*) as n from {table.qualified} where source = $source"
         place = int(fetch(connection, count, {"source": MANUAL})["n"].iloc[0]) + 1
-        row_id = f"{MANUAL}-{place:06}-{self.random()}"
+        return f"{MANUAL}-{place:06}-{self.random()}"
+
+    def _append(self, connection: duckdb.DuckDBPyConnection, table: Table, row: Row, row_id: str | None = None) -> str:
+        """Appends a row known from today on; returns its id."""
+        row_id = row_id or self._next_id(connection, table)
         complete = {**row, table.key[0]: row_id, "recorded_on": self.today, "source": MANUAL}
         append(connection, table, pa.Table.from_pylist([complete], schema=table.arrow_schema))
+        note_change(connection, table.qualified)
         return row_id
 
     def _append_version(
@@ -215,6 +228,7 @@ class Recorder:
             """,
             {"today": self.today, "ids": list(ids)},
         )
+        note_change(connection, table.qualified)
 
     def _pauses_to_end(self, connection: duckdb.DuckDBPyConnection, target: Target, *, planned: bool) -> pd.DataFrame:
         named = _named(connection, target)
@@ -253,23 +267,27 @@ class Recorder:
             )
 
     def _refuse_overruled(
-        self, connection: duckdb.DuckDBPyConnection, customer_id: str, invoice_id: str | None, assigned_from: date
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        customer_id: str,
+        invoice_id: str | None,
+        assigned_from: date,
+        row_id: str,
     ) -> None:
-        """Refuses an assignment that one in force, which begins later, would keep from ever counting (RULES 3.1)."""
-        later = connection.execute(
-            f"select assignment_id, workflow, assigned_from from {ASSIGNMENTS.qualified}"
-            " where customer_id = $id and invoice_id is not distinct from $invoice"
-            " and recorded_on <= $today and assigned_from > $first"
-            " and assigned_from <= $today and (assigned_until is null or assigned_until > $today)"
-            " order by assigned_from desc limit 1",
-            {"id": customer_id, "invoice": invoice_id, "today": self.today, "first": assigned_from},
+        """Refuses an assignment over which another wins on the first day that it is for (RULES 3.1)."""
+        winner = connection.execute(
+            f"select assignment_id, source, workflow, assigned_from from {ASSIGNMENTS.qualified}"
+            " where customer_id = $id and invoice_id is not distinct from $invoice and recorded_on <= $today"
+            " and assigned_from <= $day and (assigned_until is null or assigned_until > $day)"
+            " and (assigned_from > $first or assigned_from = $first and assignment_id > $row)"
+            " order by assigned_from desc, assignment_id desc limit 1",
+            {
+                **{"id": customer_id, "invoice": invoice_id, "today": self.today, "first": assigned_from},
+                **{"day": max(assigned_from, self.today), "row": row_id},
+            },
         ).fetchone()
-        if later:
-            assignment_id, workflow, begins = later
-            raise DunningError(
-                f"assignment {assignment_id} of {_named_for(customer_id, invoice_id)} to {workflow} begins on "
-                f"{begins}, so it wins over one from {assigned_from}; allowed: from {begins} or later"
-            )
+        if winner:
+            raise DunningError(_overruled(_named_for(customer_id, invoice_id), assigned_from, row_id, *winner))
 
     def _workflow(self, name: str) -> Workflow:
         workflow = self.policy.workflow(name)
@@ -285,12 +303,33 @@ class Recorder:
             raise DunningError(f"workflow {workflow} has no action '{action}'; allowed: {_listed(chosen.actions)}")
 
 
+def _refuse_far(*days: date | None) -> None:
+    """Refuses days that no source may yield either: most likely a slip in the year."""
+    for day in days:
+        if day and not FIRST_YEAR <= day.year <= LAST_YEAR:
+            raise DunningError(f"{day} is not allowed: a day of the years {FIRST_YEAR} to {LAST_YEAR}")
+
+
 def _listed(named: Sequence[Workflow] | Sequence[Action]) -> str:
     return ", ".join(one.name for one in named) or "none"
 
 
 def _named_for(customer_id: str, invoice_id: str | None) -> str:
     return f"invoice {invoice_id}" if invoice_id else f"customer {customer_id}"
+
+
+def _overruled(
+    who: str, assigned_from: date, row_id: str, winner_id: str, source: str, workflow: str, begins: date
+) -> str:
+    """The sentence that another assignment of `who` wins over one from a day on, and from when it would not."""
+    its_id_wins = winner_id > row_id
+    how = f"begins on {begins}" + (" too and has the higher id" if begins == assigned_from else "")
+    allowed = begins + timedelta(days=1) if its_id_wins else begins
+    of = "" if source == MANUAL else f" of the source {source}"
+    return (
+        f"assignment {winner_id}{of} puts {who} under {workflow} and {how}, so it wins over one from {assigned_from}; "
+        f"allowed: from {allowed} or later"
+    )
 
 
 def _named(connection: duckdb.DuckDBPyConnection, target: Target) -> dict[str, object]:

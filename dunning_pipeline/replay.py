@@ -1,9 +1,10 @@
 """Replays: what a policy would have sent over a range of days, and how two of them compare. Nothing is ever sent.
 
 The rules decide in memory (`rules/calendar_queue.py`); here what they need is read and what they find is written, to
-`dunning.replays` and `dunning.replay_reminders` and nowhere else.
+`dunning.replays` and `dunning.replay_reminders` and nowhere else; and there it is listed and deleted again.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -281,3 +282,70 @@ def differences(warehouse: Warehouse, one: str, other: str) -> Differences:
     """What two stored replays of the same days have in common."""
     row = warehouse.fetch(sql.load("compare_replays"), {"one": one, "other": other}).iloc[0]
     return Differences(**{name: int(row[name]) for name in row.index})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A replay that is kept: its days, how many reminders it has, the start of its policy's hash, when it was made."""
+
+    replay_id: str
+    first: date
+    last: date
+    reminders: int
+    policy_hash: str
+    created_at: datetime
+
+
+def stored_replays(warehouse: Warehouse) -> list[Stored]:
+    """All replays, the newest first; none where there is no warehouse yet."""
+    if not warehouse.path.exists():
+        return []
+    with warehouse.transaction() as connection:
+        return _stored(connection)
+
+
+def delete_replays(warehouse: Warehouse, ids: Collection[str] = (), keep: int | None = None) -> list[Stored]:
+    """Deletes replays with their reminders, all or nothing. Their policies stay: batches may have been decided by them.
+
+    Args:
+        warehouse: where they are stored.
+        ids: which to delete.
+        keep: how many of the newest stay, of those that `ids` does not name; None: all of them.
+
+    Returns:
+        What was deleted, the newest first.
+
+    Raises:
+        DunningError: an id is that of no replay.
+    """
+    if not warehouse.path.exists():
+        _require_known(ids, [])
+        return []
+    with warehouse.transaction() as connection:
+        stored = _stored(connection)
+        _require_known(ids, stored)
+        spared = [one for one in stored if one.replay_id not in ids][:keep]
+        deleted = [one for one in stored if one not in spared]
+        for table in ("replay_reminders", "replays"):
+            connection.execute(
+                f"delete from dunning.{table} where list_contains($ids, replay_id)",
+                {"ids": [one.replay_id for one in deleted]},
+            )
+    return deleted
+
+
+def _stored(connection: duckdb.DuckDBPyConnection) -> list[Stored]:
+    rows = fetch(
+        connection,
+        "select replay_id, first_day, last_day, reminders, policy_hash, created_at from dunning.replays"
+        " order by created_at desc, replay_id",
+    )
+    days = (rows["first_day"].dt.date, rows["last_day"].dt.date)
+    columns = (rows["replay_id"], *days, rows["reminders"].tolist(), rows["policy_hash"], rows["created_at"])
+    return [Stored(*row) for row in zip(*columns, strict=True)]
+
+
+def _require_known(ids: Collection[str], stored: Collection[Stored]) -> None:
+    unknown = sorted(set(ids) - {one.replay_id for one in stored})
+    if unknown:
+        raise DunningError(f"'{unknown[0]}' is no replay; allowed: the ids that `dunning replays` lists")

@@ -30,9 +30,9 @@ def day_report(warehouse: Warehouse, as_of: date) -> DayReport:
         " where as_of = $as_of group by outcome order by customers desc, outcome",
         {"as_of": as_of},
     )
-    rejected = warehouse.fetch("select count(*) as n from source.rejected_rows")["n"].iloc[0]
+    rejected = warehouse.fetch("select count(*) as n from source.rejected_rows where reason not like 'left out: %'")
     by_outcome = dict(zip(counts["outcome"], counts["customers"].astype(int), strict=True))
-    return DayReport(as_of, sum(by_outcome.values()), by_outcome, int(rejected))
+    return DayReport(as_of, sum(by_outcome.values()), by_outcome, int(rejected["n"].iloc[0]))
 
 
 def sent_counts(warehouse: Warehouse, batch_id: str) -> dict[str, int]:

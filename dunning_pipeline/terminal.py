@@ -3,6 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from itertools import chain
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from dunning_pipeline.explaining.explanation import Explanation, Step
 from dunning_pipeline.preview import Preview
-from dunning_pipeline.replay import Differences, Judgement, Summary
+from dunning_pipeline.replay import Differences, Judgement, Stored, Summary
 from dunning_pipeline.reports import DayReport
 
 INDENT = "  "
@@ -19,6 +20,8 @@ WIDEST = 100
 """Columns of text on a terminal, where that is wider."""
 
 MOST_DAYS_LISTED = 31
+SHORT_HASH = 12
+"""Characters of a policy's hash that tell it from others."""
 
 Counts = Mapping[tuple[str, ...], int]
 """How many, by the texts of the first columns of a table."""
@@ -150,3 +153,26 @@ def _print_differences(found: Differences, out: Console) -> None:
         f"Customers that only this policy reaches: {found.customers_only_one}; "
         f"that only the other reaches: {found.customers_only_other}."
     )
+
+
+def print_replays(title: str, replays: Sequence[Stored], out: Console) -> None:
+    """A table of stored replays in the order given."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    # Its id is what a replay is deleted by, so that it is whole on narrow terminals too.
+    table.add_column("id", min_width=max(len(one.replay_id) for one in replays))
+    for heading in ("first day", "last day"):
+        table.add_column(heading)
+    table.add_column("reminders", justify="right")
+    table.add_column("policy", min_width=SHORT_HASH)
+    table.add_column("made at")
+    for one in replays:
+        made_at = one.created_at.astimezone(UTC)
+        table.add_row(
+            one.replay_id,
+            str(one.first),
+            str(one.last),
+            str(one.reminders),
+            one.policy_hash[:SHORT_HASH],
+            f"{made_at:%Y-%m-%d %H:%M} UTC",
+        )
+    out.print(table)

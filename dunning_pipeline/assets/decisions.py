@@ -7,11 +7,12 @@ import pandas as pd
 from dunning_pipeline import doubts, sql
 from dunning_pipeline.assets.customers import fetch_customers
 from dunning_pipeline.assets.derived import Derivation, Frames, counted
-from dunning_pipeline.assets.metadata import Metadata, counts_table, masked
+from dunning_pipeline.assets.metadata import Metadata, counts_table
 from dunning_pipeline.assets.receivables import (
     CARRYING_INVOICES_DERIVATION,
     OPEN_INVOICES_DERIVATION,
     fetch_days,
+    together,
 )
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.checks import (
@@ -19,14 +20,19 @@ from dunning_pipeline.checks import (
     WORKFLOWS_FIT,
     check_completeness,
     check_doubts,
+    check_soundness,
     completeness_spec,
     doubt_spec,
+    soundness_spec,
 )
+from dunning_pipeline.masking import masked
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.contacts import fetch_contacts
+from dunning_pipeline.resources.unsettled import parts_within
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.rules.decisions import Facts, decide
+from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import (
     ASSIGNMENTS,
     BALANCES,
@@ -43,14 +49,18 @@ OUTCOME = "coalesce(reason, 'remind')"
 
 def derive_decisions(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `decisions` for each day, from what was owed and the contacts before it (RULES 3 to 6)."""
-    return {DECISIONS.name: decide(_read_facts(warehouse, policy, days), policy)}
+    count = "select count(*) as n from dunning.open_invoices where as_of between $first and $last"
+    rows = int(warehouse.fetch(count, {"first": days.first, "last": days.last})["n"].iloc[0])
+    parts = parts_within(rows, warehouse.memory_limit)
+    decided = [decide(_read_facts(warehouse, policy, days, part, parts), policy) for part in range(parts)]
+    return {DECISIONS.name: together(decided)}
 
 
-def _read_facts(warehouse: Warehouse, policy: Policy, days: Days) -> Facts:
+def _read_facts(warehouse: Warehouse, policy: Policy, days: Days, part: int, parts: int) -> Facts:
     with warehouse.transaction() as connection:
-        balances = fetch_days(connection, BALANCES, days)
-        carrying = fetch_days(connection, CARRYING_INVOICES, days)
-        open_invoices = fetch_days(connection, OPEN_INVOICES, days)
+        balances, carrying, open_invoices = (
+            fetch_days(connection, table, days, part, parts) for table in (BALANCES, CARRYING_INVOICES, OPEN_INVOICES)
+        )
         own = open_invoices.loc[open_invoices["level"] == "invoice", "invoice_key"]
         ids = fetch_invoice_ids(connection, pd.concat([carrying["invoice_key"], own]))
         return read_beside(connection, policy, days, open_invoices, balances, carrying, ids)
@@ -99,12 +109,13 @@ def _describe(warehouse: Warehouse, days: Days) -> Metadata:
     }
 
 
-def _check(warehouse: Warehouse, policy: Policy, days: Days) -> list[dg.AssetCheckResult]:
+def _check(warehouse: Warehouse, settings: Settings, days: Days) -> list[dg.AssetCheckResult]:
     """Assignments are looked at as they stand on the last of the days."""
-    asset = asset_key(DECISIONS)
+    asset, policy = asset_key(DECISIONS), settings.policy
     misfits = doubts.about_workflows(warehouse.fetch, policy, days.last)
     return [
         check_completeness(asset, warehouse, days),
+        check_soundness(asset, warehouse, settings, days),
         check_doubts(asset, WORKFLOWS_FIT, misfits),
         check_doubts(asset, RULES_RATED, doubts.about_figures(warehouse.fetch, policy, days)),
     ]
@@ -117,6 +128,7 @@ DECISIONS_DERIVATION = Derivation(
     describe=_describe,
     checks=(
         completeness_spec(asset_key(DECISIONS)),
+        soundness_spec(asset_key(DECISIONS)),
         doubt_spec(asset_key(DECISIONS), WORKFLOWS_FIT),
         doubt_spec(asset_key(DECISIONS), RULES_RATED),
     ),

@@ -35,7 +35,7 @@ class Derivation:
     derive: Callable[[Warehouse, Policy, Days], Frames]
     describe: Callable[[Warehouse, Days], Metadata] = lambda *_: {}
     checks: tuple[dg.AssetCheckSpec, ...] = ()
-    check: Callable[[Warehouse, Policy, Days], list[dg.AssetCheckResult]] = lambda *_: []
+    check: Callable[[Warehouse, Settings, Days], list[dg.AssetCheckResult]] = lambda *_: []
 
 
 def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -71,7 +71,7 @@ def derived_asset(derivation: Derivation, partitions: dg.PartitionsDefinition) -
                 **derivation.describe(warehouse, days),
                 "longest_lock_seconds": held,
             },
-            check_results=derivation.check(warehouse, settings.policy, days),
+            check_results=derivation.check(warehouse, settings, days),
         )
 
     return derive

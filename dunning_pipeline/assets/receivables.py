@@ -1,5 +1,6 @@
 """`dunning/open_invoices` (with `dunning.balances`) and `dunning/carrying_invoices`: what is owed, what carries."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import partial
 
@@ -24,6 +25,7 @@ from dunning_pipeline.rules.money import CURRENCY
 from dunning_pipeline.rules.owed import are_paid, balances, chaseable_invoices, open_invoices, owed_invoices
 from dunning_pipeline.rules.smart_rules import ASKED
 from dunning_pipeline.rules.standing import Ledger
+from dunning_pipeline.settings import Settings
 from dunning_pipeline.sql import quoted
 from dunning_pipeline.tables import (
     ASSIGNMENTS,
@@ -42,25 +44,44 @@ from dunning_pipeline.tables import (
 
 def derive_open_invoices(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `open_invoices` and `balances` for each day (RULES 1, 2.4, 6.1, 6.2)."""
-    ledger = read_ledger(warehouse, policy, days)
-    owed = owed_invoices(ledger, policy.receivables.tolerance_minor, days.window)
+    parts = [
+        owed_on(warehouse, policy, read_ledger(warehouse, part), days)
+        for part in unsettled_parts(warehouse, policy, days)
+    ]
     return {
-        OPEN_INVOICES.name: with_own_workflows(warehouse, policy, open_invoices(owed), days.last),
-        BALANCES.name: balances(owed, ledger.payments, policy.receivables.minimum_amount_minor),
+        OPEN_INVOICES.name: together([unpaid for unpaid, _ in parts]),
+        BALANCES.name: together([owing for _, owing in parts]),
     }
 
 
-def read_ledger(warehouse: Warehouse, policy: Policy, days: Days) -> Ledger:
-    """What was known by the last day and can still matter on one of the days."""
-    last: dict[str, object] = {"last": days.last}
+def unsettled_parts(warehouse: Warehouse, policy: Policy, days: Days) -> list[Unsettled]:
+    """What can still matter on one of the days: in one piece, or in parts that fit into the memory limit."""
     with warehouse.transaction() as connection:
-        unsettled = Unsettled.of(
-            connection, days.first, days.last, [*policy.sources, MANUAL], policy.organisation.base_currency
-        )
-        invoices, payments = unsettled.fetch(connection)
+        sources = [*policy.sources, MANUAL]
+        unsettled = Unsettled.of(connection, days.first, days.last, sources, policy.organisation.base_currency)
+        return unsettled.split(connection, unsettled.parts_within(warehouse.memory_limit))
+
+
+def read_ledger(warehouse: Warehouse, part: Unsettled) -> Ledger:
+    """What was known of a part of the customers by its last day and can still matter on one of its days."""
+    last: dict[str, object] = {"last": part.last}
+    with warehouse.transaction() as connection:
+        invoices, payments = part.fetch(connection)
         pauses = fetch(connection, sql.load("pauses"), last)
         promises = fetch(connection, sql.load("promises"), last)
     return Ledger(invoices, payments, pauses, promises)
+
+
+def owed_on(warehouse: Warehouse, policy: Policy, ledger: Ledger, days: Days) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of `open_invoices` and of `balances` for each of some days that a ledger was read for."""
+    owed = owed_invoices(ledger, policy.receivables.tolerance_minor, days.window)
+    unpaid = with_own_workflows(warehouse, policy, open_invoices(owed), days.last)
+    return unpaid, balances(owed, ledger.payments, policy.receivables.minimum_amount_minor)
+
+
+def together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all parts of the customers, in order within each."""
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
 def with_own_workflows(warehouse: Warehouse, policy: Policy, unpaid: pd.DataFrame, last: date) -> pd.DataFrame:
@@ -79,23 +100,25 @@ def with_own_workflows(warehouse: Warehouse, policy: Policy, unpaid: pd.DataFram
 
 def derive_carrying_invoices(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `carrying_invoices` for each day, with what changed since the day before (RULES 2)."""
-    with warehouse.transaction() as connection:
-        unpaid = fetch_days(connection, OPEN_INVOICES, days)
-        owing = fetch_days(connection, BALANCES, days)
     day_before = days.first - timedelta(days=1)
-    before = derive_open_invoices(warehouse, policy, Days(day_before, day_before))
+    parts = unsettled_parts(warehouse, policy, Days(day_before, days.last))
+    return {CARRYING_INVOICES.name: together([_carrying_of(warehouse, policy, days, part) for part in parts])}
+
+
+def _carrying_of(warehouse: Warehouse, policy: Policy, days: Days, part: Unsettled) -> pd.DataFrame:
+    """The rows of a part of the customers, which begins on the day before."""
+    with warehouse.transaction() as connection:
+        unpaid = fetch_days(connection, OPEN_INVOICES, days, part.part, part.parts)
+        owing = fetch_days(connection, BALANCES, days, part.part, part.parts)
+    ledger = read_ledger(warehouse, part)
+    before = owed_on(warehouse, policy, ledger, Days(part.first, part.first))
     candidates = pd.concat(
-        [
-            chaseable_invoices(before[OPEN_INVOICES.name], before[BALANCES.name]).astype({"level": "str"}),
-            chaseable_invoices(unpaid, owing),
-        ],
-        ignore_index=True,
+        [chaseable_invoices(*before).astype({"level": "str"}), chaseable_invoices(unpaid, owing)], ignore_index=True
     )
     carried = carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
-    ledger = read_ledger(warehouse, policy, Days(day_before, days.last))
     is_paid = partial(are_paid, ledger, policy.receivables.tolerance_minor)
     rows = carried.join(carrying_changes(carried, candidates, is_paid, partial(_recorded_on, warehouse)))
-    return {CARRYING_INVOICES.name: rows[rows["as_of"] > pd.Timestamp(day_before)].reset_index(drop=True)}
+    return rows[rows["as_of"] >= pd.Timestamp(days.first)].reset_index(drop=True)
 
 
 def invoice_ids(warehouse: Warehouse, keys: np.ndarray) -> np.ndarray:
@@ -117,10 +140,18 @@ def _of_invoices(warehouse: Warehouse, query: str, keys: np.ndarray) -> pd.DataF
         return fetch(connection, query).set_index("invoice_key")
 
 
-def fetch_days(connection: duckdb.DuckDBPyConnection, table: Table, days: Days) -> pd.DataFrame:
-    """The rows of a derived table for the days of a window as the rules want them: by key, without ids."""
-    query = f"select {quoted(table.keyed.column_names)} from {table.qualified} where as_of between $first and $last"
-    frame = fetch(connection, query, {"first": days.first, "last": days.last})
+def fetch_days(
+    connection: duckdb.DuckDBPyConnection, table: Table, days: Days, part: int = 0, parts: int = 1
+) -> pd.DataFrame:
+    """The rows of a derived table for the days of a window as the rules want them: by key, without ids.
+
+    Of several `parts` of the customers one is read: those whose key leaves the remainder `part`.
+    """
+    query = (
+        f"select {quoted(table.keyed.column_names)} from {table.qualified}"
+        " where as_of between $first and $last and customer_key % $parts = $part"
+    )
+    frame = fetch(connection, query, {"first": days.first, "last": days.last, "part": part, "parts": parts})
     return frame.astype({"currency": CURRENCY}) if "currency" in frame else frame
 
 
@@ -135,8 +166,8 @@ def _describe_open_invoices(warehouse: Warehouse, days: Days) -> Metadata:
     }
 
 
-def _check_rates(warehouse: Warehouse, policy: Policy, days: Days) -> list[dg.AssetCheckResult]:
-    ties = doubts.about_ties(warehouse.fetch, policy, days)
+def _check_rates(warehouse: Warehouse, settings: Settings, days: Days) -> list[dg.AssetCheckResult]:
+    ties = doubts.about_ties(warehouse.fetch, settings.policy, days)
     return [check_doubts(asset_key(CARRYING_INVOICES), TIES_RATED, ties)]
 
 
