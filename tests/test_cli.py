@@ -16,7 +16,7 @@ from dunning_pipeline.assets import decisions
 from dunning_pipeline.checks import COMPLETE
 from dunning_pipeline.cli import main
 from dunning_pipeline.resources.warehouse import Warehouse
-from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running
+from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, Fault, KlaviyoAccount, running
 
 POLICY = """\
 organisation: {time_zone: UTC, base_currency: EUR}
@@ -122,6 +122,53 @@ def test_run_sends_with_send_and_live(dunning: Command, tmp_path: Path, monkeypa
         assert [event.email for event in account.events] == ["accounts@harbour-bakery.test"]
         code, out, _ = dunning("run", "--send")
         assert (code, len(account.events)) == (0, 1)
+
+
+def test_a_batch_of_unusual_size_is_held_until_it_is_confirmed(
+    dunning: Command, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_policy(tmp_path, "live: false", "live: true, max_batch: 1")
+    change_database(database, "insert into customers values ('C2', 'Mill', 'mill@mill.test');")
+    change_database(database, "insert into invoices values ('0002', 'C2', '2024-01-01', '2024-01-31', 'EUR', '10.00');")
+    account = KlaviyoAccount()
+    with running(account) as url:
+        monkeypatch.setenv("KLAVIYO_URL", url)
+        monkeypatch.setenv("KLAVIYO_API_KEY", DEFAULT_KEY)
+        code, _, err = dunning("run", "--send")
+        ((batch_id,),) = rows(tmp_path, "select batch_id from dunning.batches")
+        held = f"batch {batch_id} would send 2 reminders, more than sending.max_batch (1)"
+        confirm = f"dunning run --send --confirm-batch {batch_id}"
+        assert (code, account.events) == (1, [])
+        assert held in err
+        assert confirm in err
+
+        _, out, _ = dunning("check")
+        assert f"batch {batch_id} of today has 2 reminders left to send" in out
+        assert f"batch {batch_id} is only sent if it is confirmed" in out
+        assert dunning("run", "--confirm-batch", "other")[0] == 2
+        code, _, err = dunning("run", "--send", "--confirm-batch", "other")
+        assert (code, account.events) == (1, [])
+        assert "there is no batch other of the invoice stream" in err
+
+        code, out, _ = dunning(*confirm.split()[1:])
+        assert (code, len(account.events)) == (0, 2)
+        assert "accepted" in out
+        assert len(rows(tmp_path, "select * from dunning.batches")) == 1
+
+
+def test_check_tells_whom_the_allow_list_leaves(
+    dunning: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_policy(tmp_path, "live: false", "live: true, allow_list: [somebody@else.test]")
+    monkeypatch.setenv("KLAVIYO_API_KEY", DEFAULT_KEY)
+    monkeypatch.setenv("KLAVIYO_URL", "http://127.0.0.1:1")
+    _, out, _ = dunning("check")
+    assert "sending.allow_list restricts sending to 1 addresses" in out
+    dunning("run")
+    assert "there is no live batch of today" in dunning("check")[1]
+    dunning("run", "--send")
+    _, out, _ = dunning("check")
+    assert "has 0 reminders left to send" in out
 
 
 def test_send_is_refused_while_the_policy_is_not_live(dunning: Command) -> None:
@@ -253,10 +300,10 @@ def test_check_lists_every_problem_of_the_policy(dunning: Command, tmp_path: Pat
 
 
 def test_check_tells_which_settings_do_nothing_yet(dunning: Command, tmp_path: Path) -> None:
-    change_policy(tmp_path, "max_rejected: 0", "max_rejected: 0, max_source_age: {invoices: 36h}")
+    change_policy(tmp_path, "quality:", "order_reminders: {every_hours: 12}\nquality:")
     code, out, _ = dunning("check")
     assert code == 0
-    assert "quality.max_source_age" in out
+    assert "order_reminders is accepted but has no effect yet" in out
 
 
 def test_check_proves_the_key(dunning: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +320,10 @@ def test_check_proves_the_key(dunning: Command, monkeypatch: pytest.MonkeyPatch)
         code, _, err = dunning("check")
         assert code == 1
         assert "does not work" in err
+        account.faults.plan([Fault.status(403, html=True)], "GET")
+        code, _, err = dunning("check")
+        assert code == 1
+        assert "the Klaviyo key could not be proved: Klaviyo answered 403 (no reason given)" in err
 
 
 def test_every_command_has_help(dunning: Command) -> None:
@@ -295,19 +346,10 @@ def test_the_sandbox_serves_until_it_is_stopped() -> None:
         try:
             assert process.stdout is not None
             assert "Klaviyo sandbox at http://127.0.0.1:" in process.stdout.readline()
+            assert "export KLAVIYO_URL=http://127.0.0.1:" in process.stdout.readline()
+            assert "Shopify sandbox at http://127.0.0.1:" in process.stdout.readline()
         finally:
             process.terminate()
-
-
-def test_nothing_is_sent_while_the_policy_asks_for_decisions_that_are_not_made_yet(
-    dunning: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    change_policy(tmp_path, "live: false", "live: true")
-    change_policy(tmp_path, "max_rejected: 0", "max_rejected: 0, max_source_age: {invoices: 36h}")
-    monkeypatch.setenv("KLAVIYO_API_KEY", DEFAULT_KEY)
-    code, _, err = dunning("run", "--send")
-    assert code == 1
-    assert "the policy sets quality.max_source_age, which has no effect yet" in err
 
 
 def test_invoices_of_a_source_that_left_the_policy_are_no_longer_chased(dunning: Command, tmp_path: Path) -> None:
@@ -325,7 +367,7 @@ def test_check_says_that_the_warehouse_is_no_database(dunning: Command, tmp_path
     (tmp_path / "home" / "warehouse.duckdb").write_text("no database " * 1000)
     code, _, err = dunning("check")
     assert code == 1
-    assert "warehouse.duckdb cannot be read: " in err
+    assert "warehouse.duckdb cannot be opened: " in err
 
 
 def test_check_waits_for_the_warehouse_no_longer_than_it_must(

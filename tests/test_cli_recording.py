@@ -131,6 +131,17 @@ def test_assigning_and_unassigning_change_the_workflow(dunning: Command) -> None
     assert outcomes(dunning) == {"no_workflow": 1, "remind": 1}
 
 
+def test_assigning_says_where_smart_rules_go_first(dunning: Command, tmp_path: Path) -> None:
+    rule = "smart_rules: [{name: large, when: {open_balance: {more_than: 50}}, workflow: standard}]\n"
+    (tmp_path / "dunning.yaml").write_text(f"{POLICY}smart_rules_override_manual: true\n{rule}")
+    dunning("run")
+    said = ", unless a smart rule applies: they go first (smart_rules_override_manual). It takes effect"
+    assert f"Customer C1 is under gentle from {TODAY} on{said}" in dunning("assign", "C1", "gentle")[1]
+    assert f"Customer C1 is under no workflow from {TODAY} on{said}" in dunning("unassign", "C1")[1]
+    # No rule is for invoices.
+    assert "they go first" not in dunning("unassign", "C1", "--invoice", "F1")[1]
+
+
 @pytest.mark.long
 def test_a_contact_counts_for_the_delay_and_executes_the_action_it_names(dunning: Command) -> None:
     dunning("run")

@@ -19,7 +19,7 @@ from test_sending import Klaviyo as Server
 
 from dunning_pipeline.assets import reminders
 from dunning_pipeline.assets.metadata import counts
-from dunning_pipeline.checks import COMPLETE
+from dunning_pipeline.checks import COMPLETE, USUAL_SIZE
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.policy import parse_policy
@@ -338,30 +338,6 @@ def test_nothing_is_left_in_the_staging_folder(story: Story) -> None:
     assert list((story.business.pipeline.settings.home / "staging").iterdir()) == []
 
 
-DERIVED_TABLES = ("open_invoices", "balances", "carrying_invoices", "decisions")
-
-
-@pytest.mark.parametrize("days", [14, pytest.param(60, marks=pytest.mark.long)])
-def test_a_run_over_many_days_derives_like_a_run_for_each(story: Story, days: int) -> None:
-    business, first = story.business, TOMORROW - timedelta(days=days - 1)
-
-    def derived() -> dict[str, pd.DataFrame]:
-        window = f"where as_of between '{first}' and '{TOMORROW}' order by all"
-        return {
-            name: business.fetch(f"select * exclude (run_id) from dunning.{name} {window}") for name in DERIVED_TABLES
-        }
-
-    business.run_days(first, TOMORROW, asset_selection=DERIVED)
-    together = derived()
-    job = build_defs(business.pipeline.settings).resolve_job_def(DAILY_JOB)
-    for n in range(days):
-        day = (first + timedelta(days=n)).isoformat()
-        job.execute_in_process(instance=business.pipeline.instance, partition_key=day, asset_selection=DERIVED)
-    assert together["decisions"]["as_of"].nunique() == days
-    for name, one_by_one in derived().items():
-        pd.testing.assert_frame_equal(one_by_one, together[name])
-
-
 def test_materialising_and_backfilling_contact_nobody(quiet: Business) -> None:
     assert quiet.account.requests == []
     assert quiet.fetch("select * from dunning.sent_history").empty
@@ -541,18 +517,39 @@ def test_a_copy_that_cannot_be_written_fails_nothing(shop: Shop) -> None:
 
 
 def test_rows_that_another_run_derived_make_no_live_batch(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = reminders.build_reminders
+    build = reminders.reminder_pieces
 
     def after_another_run(warehouse: Warehouse, *others: Any) -> Any:
         with warehouse.transaction() as connection:
             connection.execute("update dunning.decisions set run_id = 'another'")
         return build(warehouse, *others)
 
-    monkeypatch.setattr(reminders, "build_reminders", after_another_run)
+    monkeypatch.setattr(reminders, "reminder_pieces", after_another_run)
     with pytest.raises(DunningError, match="run another derived the same day while this run did; run daily_dunning"):
         shop.pipeline.daily()
     assert shop.fetch("select * from dunning.batches").empty
     assert "has made a live batch yet" in str(shop.pipeline.send_if_asked())
+
+
+def test_a_batch_of_unusual_size_fails_its_check_and_waits_for_its_confirmation(shop: Shop) -> None:
+    shop.change(
+        "insert into customers values ('C2', 'Mill', 'mill@mill.test');"
+        "insert into invoices values ('0002', 'C2', '2024-01-01', '2024-01-31', 'EUR', '10.00')"
+    )
+    limited = SMALL_POLICY.replace("live: true", "live: true, max_batch: 1")
+    shop.with_settings(loaded=parse_policy(limited))
+    daily = shop.pipeline.daily()
+    (check,) = [check for check in daily.get_asset_check_evaluations() if check.check_name == USUAL_SIZE]
+    held = f"batch {daily.run_id} would send 2 reminders, more than sending.max_batch (1)"
+    assert daily.success
+    assert not check.passed
+    assert str(check.description).startswith(held)
+    assert str(shop.pipeline.send_if_asked()).startswith(held)
+    with pytest.raises(dg.Failure, match="look at it, and if it is right, confirm it: dunning run --send"):
+        shop.pipeline.send(daily.run_id)
+    shop.pipeline.send(daily.run_id, confirm=True)
+    assert shop.fetch("select outcome from dunning.sent_history where outcome <> 'attempting'").size == 2
+    assert "was sent already" in str(shop.pipeline.send_if_asked())
 
 
 def test_a_dry_run_may_be_made_of_rows_of_another_run(shop: Shop) -> None:

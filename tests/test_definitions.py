@@ -85,7 +85,8 @@ def test_the_whole_graph(defs: dg.Definitions) -> None:
 
 def test_the_assets_have_the_names_that_users_rely_on(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
-    unfed = {"source/assignments", "source/contacts"}
+    names_of_unfed = ("assignments", "contacts", "customer_links", "orders", "order_edits")
+    unfed = {f"source/{name}" for name in names_of_unfed}
     executable = {f"source/{name}" for name in FED} | {f"dunning/{name}" for name in DERIVED}
     assert names(graph.materializable_asset_keys) == executable
     assert names(graph.external_asset_keys) == unfed | {"dunning/sent_history"}
@@ -134,10 +135,15 @@ def test_derived_assets_share_one_partition_a_day_and_backfill_in_one_run(defs: 
     assert partitions.get_first_partition_key() == "2019-01-01"
 
 
-def test_the_daily_job_holds_everything_that_can_be_executed(defs: dg.Definitions) -> None:
-    graph = defs.resolve_asset_graph()
+def test_the_daily_job_holds_everything_that_can_be_executed_but_orders(settings: Settings) -> None:
+    with_orders = SAMPLE_POLICY.replace("      customers:", "      orders: orders\n      customers:", 1)
+    assert with_orders != SAMPLE_POLICY
+    defs = build_defs(replace(settings, loaded=parse_policy(with_orders)))
+    executable = set(defs.resolve_asset_graph().materializable_asset_keys)
+    orders = {dg.AssetKey(["source", name]) for name in ("orders", "order_edits")}
     job = defs.resolve_job_def("daily_dunning")
-    assert set(job.asset_layer.executable_asset_keys) == set(graph.materializable_asset_keys)
+    assert orders < executable
+    assert set(job.asset_layer.executable_asset_keys) == executable - orders
 
 
 def test_the_sent_history_cannot_be_executed(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
@@ -149,7 +155,7 @@ def test_the_sent_history_cannot_be_executed(defs: dg.Definitions, instance: dg.
         )
 
 
-def test_only_the_check_of_completeness_blocks(defs: dg.Definitions) -> None:
+def test_what_nobody_may_be_reminded_on_blocks_and_the_rest_warns(defs: dg.Definitions) -> None:
     graph = defs.resolve_asset_graph()
     checks = {
         f"{key.asset_key.to_user_string()}: {key.name}": graph.get_check_spec(key) for key in graph.asset_check_keys
@@ -161,6 +167,9 @@ def test_only_the_check_of_completeness_blocks(defs: dg.Definitions) -> None:
         "dunning/decisions: assignments_name_fitting_workflows": False,
         "dunning/decisions: smart_rules_have_rates": False,
         "dunning/decisions: every_owing_customer_is_decided_once": True,
+        "dunning/decisions: input_is_fresh_and_plausible": True,
+        **{f"source/{table}: few_rows_are_rejected": True for table in FED},
+        "dunning/reminders: batch_has_a_usual_size": False,
     }
     assert all(spec.description and spec.description.endswith(".") for spec in checks.values())
 

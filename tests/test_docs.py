@@ -23,8 +23,10 @@ from dunning_pipeline.assets.derived import derive_and_replace
 from dunning_pipeline.cli import app
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import parse_policy
-from dunning_pipeline.resources.readers import pulled_sources
+from dunning_pipeline.resources.readers import fed_tables
 from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.sandbox.shopify import DEFAULT_TOKEN, sample_shop
+from dunning_pipeline.sandbox.shopify import running as running_shop
 from dunning_pipeline.tables import Column
 
 ROOT = Path(__file__).parents[1]
@@ -91,15 +93,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def pull_and_derive(pipeline: Pipeline, days: Days) -> None:
     """The source assets of the daily job, then the derived tables of some days."""
-    sources = [dg.AssetKey(["source", table]) for table in fed_tables(pipeline)]
+    sources = [dg.AssetKey(["source", table]) for table in fed_tables(pipeline.settings.policy)]
     assert pipeline.daily(asset_selection=sources).success
     for derivation in DERIVATIONS:
         derive_and_replace(derivation, pipeline.warehouse, pipeline.settings.policy, days, run_id="docs")
-
-
-def fed_tables(pipeline: Pipeline) -> set[str]:
-    """The source tables that the policy feeds."""
-    return {table for source in pulled_sources(pipeline.settings.policy).values() for table in source.tables}
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +223,8 @@ COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # typ
 
 def missing_commands() -> set[str]:
     """The commands that the README calls not there yet."""
-    (listed,) = re.findall(r"^- the commands? (.*?)(?=^- )", section("README.md", "## Not there yet"), re.M | re.S)
-    return set(re.split(r",\s+|\s+and\s+", listed.strip()))
+    listed = re.findall(r"^- the commands? (.*?)(?=^- )", section("README.md", "## Not there yet"), re.M | re.S)
+    return {name for text in listed for name in re.split(r",\s+|\s+and\s+", text.strip())}
 
 
 def test_every_command_and_option_in_the_documents_exists() -> None:
@@ -237,8 +234,15 @@ def test_every_command_and_option_in_the_documents_exists() -> None:
             called = re.match(r"(?:\.venv/bin/)?dunning ([a-z]+)\b(.*)", line)
             if called and not (name == "docs/rules.md" and called[1] in missing):
                 assert called[1] in COMMANDS, f"{name}: {line}"
-                known = {option for parameter in COMMANDS[called[1]].params for option in parameter.opts}
+                known = {option for parameter in _command(called[1], called[2]).params for option in parameter.opts}
                 assert set(re.findall(r"--[a-z-]+", called[2])) <= known | {"--help"}, f"{name}: {line}"
+
+
+def _command(name: str, words: str) -> click.Command:
+    """The command of this name; of one with commands of its own that which the words begin with."""
+    command = COMMANDS[name]
+    within: dict[str, click.Command] = getattr(command, "commands", {})
+    return within[words.split(maxsplit=1)[0]] if within and words.split() else command
 
 
 def test_commands_that_are_called_missing_are_missing() -> None:
@@ -345,3 +349,23 @@ def test_every_setting_is_described() -> None:
     sections = (policy.Policy, policy.Organisation, policy.Calendar, policy.Receivables, policy.Workflow, policy.Action)
     sections += (policy.Klaviyo, policy.Sending, policy.Quality)
     assert not [name for part in sections for name in part.model_fields if name not in words]
+
+
+def test_the_shopify_example_pulls_the_sandboxs_orders(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    clock = MovingClock(MONDAY)
+    shop = sample_shop(20, clock)
+    shop.add_item("#1020")
+    with running_shop(shop) as url:
+        environment = {"SHOPIFY_SHOP": url, "SHOPIFY_TOKEN": DEFAULT_TOKEN}
+        example = block_of("docs/sources-shopify.md", "yaml", "workflows:")
+        pipeline = Pipeline(settings_at(tmp_path, example, clock, environment), instance)
+        sources = [dg.AssetKey(["source", table]) for table in fed_tables(pipeline.settings.policy)]
+        assert pipeline.daily(asset_selection=sources).success
+    last = "select edited_by, app_title from source.order_edits order by edited_at desc limit 1"
+    assert pipeline.warehouse.fetch(last).to_numpy().tolist() == [["customer_portal", "Cleverific"]]
+    assert len(pipeline.warehouse.fetch("select order_id from source.orders")) == 20
+
+
+def test_every_setting_of_a_shop_is_described() -> None:
+    words = set(re.findall(r"\w+", " ".join(code(TEXTS["docs/sources-shopify.md"]))))
+    assert not [name for name in policy.ShopifySource.model_fields if name not in {*words, "kind"}]

@@ -1,5 +1,6 @@
 """What people record by hand, day by day: it counts from the day it was recorded on, and nothing is rewritten."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -8,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 from support import MovingClock, Pipeline, settings_at
 
@@ -16,6 +18,7 @@ from dunning_pipeline.assets.derived import derive_and_replace
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.recording import Recorder, Target
+from dunning_pipeline.tables import ASSIGNMENTS
 
 POLICY = """\
 organisation: {time_zone: Europe/Paris, base_currency: EUR}
@@ -62,7 +65,6 @@ class Desk:
     def __init__(self, pipeline: Pipeline, clock: MovingClock, database: Path) -> None:
         self.pipeline, self.clock, self.database = pipeline, clock, database
         self.numbers = count()
-        self.pull()
 
     @property
     def record(self) -> Recorder:
@@ -90,6 +92,15 @@ class Desk:
         (row,) = self.pipeline.warehouse.fetch(query, {"day": day}).astype(object).fillna("remind").to_numpy()
         return row[0] if len(row) == 1 else tuple(row)
 
+    def assigned_by_source(self, assignment_id: str, workflow: str, assigned_from: date) -> None:
+        """Writes an assignment of C1 as if its source had been pulled."""
+        key = self.pipeline.warehouse.fetch("select customer_key from source.customer_keys where customer_id = 'C1'")
+        row = dict.fromkeys(ASSIGNMENTS.column_names) | {
+            **{"assignment_id": assignment_id, "customer_id": "C1", "workflow": workflow, "source": "billing"},
+            **{"assigned_from": assigned_from, "recorded_on": YESTERDAY, "customer_key": key["customer_key"].iloc[0]},
+        }
+        self.pipeline.warehouse.append(ASSIGNMENTS, pd.DataFrame([row]))
+
     def rows(self, table: str, columns: str = "*") -> list[tuple[object, ...]]:
         frame = self.pipeline.warehouse.fetch(f"select {columns} from source.{table} order by all")
         return [tuple(row) for row in frame.astype(object).fillna("").to_numpy()]
@@ -99,14 +110,25 @@ def desk_in(folder: Path, instance: dg.DagsterInstance) -> Desk:
     database = folder / "billing.sqlite"
     clock = MovingClock()
     environment = {"BILLING_DATABASE_URL": f"sqlite:///{database}"}
-    with closing(sqlite3.connect(database)) as connection:
-        connection.executescript(SCHEMA)
     return Desk(Pipeline(settings_at(folder, POLICY, clock, environment), instance), clock, database)
 
 
+@pytest.fixture(scope="module")
+def quiet_desk(tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance) -> Desk:
+    """A desk where what SCHEMA says was pulled and decided today, and at which nothing is ever recorded."""
+    desk = desk_in(tmp_path_factory.mktemp("quiet"), instance)
+    desk.change(SCHEMA)
+    desk.pull()
+    return desk
+
+
 @pytest.fixture
-def desk(tmp_path: Path, instance: dg.DagsterInstance) -> Desk:
-    return desk_in(tmp_path, instance)
+def desk(tmp_path: Path, quiet_desk: Desk, instance: dg.DagsterInstance) -> Desk:
+    """A desk with what was pulled at the quiet one."""
+    desk = desk_in(tmp_path, instance)
+    shutil.copy(quiet_desk.database, desk.database)
+    shutil.copy(quiet_desk.pipeline.settings.warehouse_path, desk.pipeline.settings.warehouse_path)
+    return desk
 
 
 @pytest.mark.parametrize(
@@ -122,6 +144,11 @@ def test_a_pause_holds_from_today_until_it_is_resumed_and_rewrites_no_day(
     assert desk.on(TODAY + timedelta(days=3)).record.resume(target).ended == (pause_id,)
     resumed = [desk.decided(TODAY + timedelta(days=offset)) for offset in range(-1, 4)]
     assert resumed == ["remind", reason, reason, reason, "remind"]
+
+
+def test_the_first_and_the_last_day_that_count_can_be_recorded(desk: Desk) -> None:
+    desk.record.pause(C1, date(1900, 1, 1), date(2200, 12, 31))
+    assert desk.decided(TODAY) == "customer_paused"
 
 
 def test_a_pause_ends_by_itself_on_paused_until(desk: Desk) -> None:
@@ -220,9 +247,28 @@ def test_an_assignment_counts_from_its_day_and_the_latest_of_a_day_wins(desk: De
 
 def test_an_assignment_that_another_would_win_over_is_refused(desk: Desk) -> None:
     winner = desk.record.assign("C1", "gentle", TODAY)
-    sentence = f"assignment {winner} of customer C1 to gentle begins on 2026-11-16.*allowed: from 2026-11-16 or later"
+    sentence = f"assignment {winner} puts customer C1 under gentle and begins on 2026-11-16.*from 2026-11-16 or later"
     with pytest.raises(DunningError, match=sentence):
         desk.record.assign("C1", "standard", YESTERDAY)
+
+
+@pytest.mark.parametrize(("begins", "asked"), [(TODAY, TODAY), (TODAY, YESTERDAY), (TOMORROW, TOMORROW)])
+def test_an_assignment_over_which_one_of_a_source_would_win_is_refused(desk: Desk, begins: date, asked: date) -> None:
+    desk.assigned_by_source("subscription-7", "standard", begins)
+    counts_from = begins + timedelta(days=1)
+    sentence = f"subscription-7 of the source billing puts customer C1 under standard.*allowed: from {counts_from}"
+    with pytest.raises(DunningError, match=sentence):
+        desk.record.assign("C1", "gentle", asked)
+    assert [row[0] for row in desk.rows("assignments")] == ["subscription-7"]
+    winner = desk.record.assign("C1", "gentle", counts_from)
+    assert desk.on(counts_from).decided(counts_from, "assigned_by") == f"assignment:{winner}"
+
+
+@pytest.mark.parametrize(("assignment_id", "begins"), [("a-7", TODAY), ("subscription-7", YESTERDAY)])
+def test_an_assignment_that_wins_over_one_of_a_source_is_taken(desk: Desk, assignment_id: str, begins: date) -> None:
+    desk.assigned_by_source(assignment_id, "standard", begins)
+    winner = desk.record.assign("C1", "gentle", TODAY)
+    assert desk.decided(TODAY, "assigned_by") == f"assignment:{winner}"
 
 
 def test_a_contact_counts_for_the_delay_from_the_day_it_was_recorded(desk: Desk) -> None:
@@ -300,6 +346,18 @@ WRONG: dict[str, tuple[Callable[[Recorder], object], str]] = {
         "2026-11-15, has passed; allowed: today .2026-11-16. or later",
     ),
     "a contact in the future": (lambda by: by.contact("C1", TOMORROW), "2026-11-17, is yet to come"),
+    "a pause from long ago": (
+        lambda by: by.pause(C1, date(1899, 12, 31)),
+        "1899-12-31 is not allowed: a day of the years 1900 to 2200",
+    ),
+    "a pause to the end of time": (lambda by: by.pause(C1, TODAY, date(2201, 1, 1)), "2201-01-01 is not allowed"),
+    "an assignment to the end of time": (
+        lambda by: by.assign("C1", "gentle", TODAY, date(9999, 12, 31)),
+        "9999-12-31 is not allowed",
+    ),
+    "an assignment from the year 20": (lambda by: by.assign("C1", "gentle", date(20, 1, 1)), "0020-01-01 is not"),
+    "a promise to the end of time": (lambda by: by.promise("C1", date(2206, 11, 30)), "2206-11-30 is not allowed"),
+    "a contact of the year 202": (lambda by: by.contact("C1", date(202, 11, 1)), "0202-11-01 is not allowed"),
     "a workflow that the policy lacks": (
         lambda by: by.assign("C1", "gentel", TODAY),
         "the policy has no workflow 'gentel'; allowed: standard, gentle",
@@ -314,12 +372,6 @@ WRONG: dict[str, tuple[Callable[[Recorder], object], str]] = {
     ),
     "a resumption of nothing": (lambda by: by.resume(ORGANISATION), "no pause of the organisation is in force"),
 }
-
-
-@pytest.fixture(scope="module")
-def quiet_desk(tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance) -> Desk:
-    """A desk at which nothing is ever recorded."""
-    return desk_in(tmp_path_factory.mktemp("quiet"), instance)
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -21,7 +21,7 @@ from dunning_pipeline.cli import main
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import parse_policy
-from dunning_pipeline.replay import judge
+from dunning_pipeline.replay import Stored, delete_replays, judge, stored_replays
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.runs import DAILY_JOB, REPLAY_JOB
 from dunning_pipeline.settings import Settings
@@ -355,6 +355,69 @@ def test_a_rule_over_a_column_that_nobody_has_is_refused(settings: Settings, war
     file.write_text(TRIED_OUT + rule)
     with pytest.raises(Exception, match="smart rule 'vip' asks for the column 'segment'"):
         judge(settings, warehouse, FEBRUARY, file)
+
+
+@pytest.fixture
+def three(settings: Settings, warehouse: Warehouse) -> list[str]:
+    """Ids of three replays, the newest first."""
+    days = [replace(settings, clock=MovingClock(NOW - timedelta(hours=hours))) for hours in range(3)]
+    return [judge(each, warehouse, FEBRUARY).summary.replay_id for each in days]
+
+
+def test_stored_replays_are_listed_the_newest_first(
+    dunning: Command, settings: Settings, warehouse: Warehouse, three: list[str]
+) -> None:
+    listed = stored_replays(warehouse)
+    assert [one.replay_id for one in listed] == three
+    assert listed[0] == Stored(three[0], FEBRUARY.first, FEBRUARY.last, 4, settings.policy.hash, NOW)
+    code, out, _ = dunning("replays")
+    assert code == 0
+    # The last column, when it was made, takes two lines on a narrow terminal.
+    assert f"│ {three[0]} │ 2024-02-01 │ 2024-02-29 │ 4 │ {settings.policy.hash[:12]} │ 2024-06-03" in out
+    assert out.index(three[0]) < out.index(three[1]) < out.index(three[2])
+
+
+def test_replays_are_deleted_by_id_with_their_reminders(
+    dunning: Command, warehouse: Warehouse, three: list[str]
+) -> None:
+    code, out, _ = dunning("replays", "--delete", three[0], "--delete", three[2])
+    assert code == 0
+    assert out.startswith("Deleted replays")
+    assert three[1] not in out
+    assert [one.replay_id for one in stored_replays(warehouse)] == [three[1]]
+    assert stored(warehouse, three[0]) == []
+    assert stored(warehouse, three[1]) == AS_EXPECTED
+    assert count(warehouse, "dunning.policies") == 1
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, 0), (1, 1), (2, 2), (3, 3), (9, 3)])
+def test_the_newest_replays_are_kept(warehouse: Warehouse, three: list[str], keep: int, left: int) -> None:
+    assert [one.replay_id for one in delete_replays(warehouse, keep=keep)] == three[left:]
+    assert [one.replay_id for one in stored_replays(warehouse)] == three[:left]
+    assert count(warehouse, "dunning.replay_reminders") == 4 * left
+
+
+def test_those_that_are_named_do_not_count_among_the_newest(warehouse: Warehouse, three: list[str]) -> None:
+    delete_replays(warehouse, [three[0]], keep=1)
+    assert [one.replay_id for one in stored_replays(warehouse)] == [three[1]]
+
+
+def test_an_unknown_replay_is_refused_and_nothing_is_deleted(
+    dunning: Command, warehouse: Warehouse, three: list[str]
+) -> None:
+    code, _, err = dunning("replays", "--delete", three[0], "--delete", "x1")
+    assert code == 1
+    assert "'x1' is no replay; allowed: the ids that `dunning replays` lists" in err
+    assert count(warehouse, "dunning.replays") == 3
+
+
+def test_where_no_replay_is_stored_the_command_says_so(dunning: Command, settings: Settings) -> None:
+    for _ in ("an empty warehouse", "none"):
+        assert dunning("replays")[:2] == (0, "There are no replays; `dunning replay` makes one.")
+        assert dunning("replays", "--keep", "1")[:2] == (0, "There was nothing to delete.")
+        assert dunning("replays", "--delete", "x1")[0] == 1
+        settings.warehouse_path.unlink(missing_ok=True)
+    assert not settings.warehouse_path.exists()
 
 
 @pytest.fixture

@@ -36,7 +36,14 @@ def count(printed: str, pattern: str) -> int:
     return int(found.group(1))
 
 
-@pytest.mark.parametrize("day", [SUNDAY, NEW_YEAR, LEAP_DAY], ids=["Sunday", "1 January", "29 February"])
+@pytest.mark.parametrize(
+    "day",
+    [
+        pytest.param(SUNDAY, id="Sunday"),
+        pytest.param(NEW_YEAR, id="1 January", marks=pytest.mark.long),
+        pytest.param(LEAP_DAY, id="29 February"),
+    ],
+)
 def test_the_demo_reminds_on_any_day_and_its_figures_are_those_of_the_warehouse(tmp_path: Path, day: date) -> None:
     users = tmp_path / "warehouse.duckdb"
     users.write_bytes(b"the user's own")
