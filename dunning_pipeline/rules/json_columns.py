@@ -131,11 +131,6 @@ def padded(numbers: np.ndarray, width: int) -> pa.Array:
     return _padded_numbers(width).take(pa.array(numbers))
 
 
-def distinct_texts(texts: pa.Array, codes: np.ndarray) -> Texts:
-    """Texts that few rows differ in: the row with code `n` has `texts[n]`, one with -1 has `null`."""
-    return Texts((_taken(texts, codes),))
-
-
 def series(texts: pa.Array) -> "pd.Series[str]":
     """Texts as a pandas column."""
     return pd.Series(pd.array(_combined(texts), dtype="str"))

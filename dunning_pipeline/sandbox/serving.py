@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -36,6 +37,15 @@ class Ending(Enum):
     RESET = "reset"
     SILENT = "silent"
     """Nothing arrives, until the client gives up."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a stand-in answers: status, headers and body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from dunning_pipeline.sandbox.klaviyo.resources import (
     profile_resource,
 )
 from dunning_pipeline.sandbox.klaviyo.validation import ProposedEvent, count_events, parse_bulk, parse_event
+from dunning_pipeline.sandbox.serving import Answer
 
 T = TypeVar("T")
 
@@ -99,18 +100,9 @@ class ApiRequest:
 
 
 @dataclass(frozen=True)
-class ApiResponse:
-    """An answer of the API."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes = b""
-
-
-@dataclass(frozen=True)
 class _Endpoint:
     scope: str
-    answer: Callable[[ApiRequest, Body], ApiResponse]
+    answer: Callable[[ApiRequest, Body], Answer]
 
 
 def utc_now() -> datetime:
@@ -198,7 +190,7 @@ class KlaviyoAccount:
         with self._lock:
             return self._profiles.all()
 
-    def handle(self, request: ApiRequest, fault: Fault | None = None) -> ApiResponse:
+    def handle(self, request: ApiRequest, fault: Fault | None = None) -> Answer:
         """Answer a request and log it. Never raises: every error becomes a JSON:API error document.
 
         With a `fault` that lets nothing through the request is only logged; the answer is then the fault's own.
@@ -209,13 +201,13 @@ class KlaviyoAccount:
             if fault is None or fault.accepted:
                 response = self._answer_or_error(request, body, request_id)
             else:
-                response = ApiResponse(fault.code or 0, {})
+                response = Answer(fault.code or 0, {})
             self._log(request, body, response.status, fault)
             if fault is not None and fault.code is not None:
-                response = ApiResponse(fault.code, dict(fault.headers), fault.body)
+                response = Answer(fault.code, dict(fault.headers), fault.body)
             date = format_datetime(self._clock().astimezone(UTC), usegmt=True)
         headers = {"Date": date, "X-Klaviyo-Req-Id": request_id, **response.headers}
-        return ApiResponse(response.status, headers, response.body)
+        return Answer(response.status, headers, response.body)
 
     def page(self) -> str:
         """Return the HTML page of what was received."""
@@ -240,20 +232,20 @@ class KlaviyoAccount:
             "GET /api/accounts": _Endpoint("accounts:read", self._get_accounts),
         }
 
-    def _answer_or_error(self, request: ApiRequest, body: Body, request_id: str) -> ApiResponse:
+    def _answer_or_error(self, request: ApiRequest, body: Body, request_id: str) -> Answer:
         name = f"{request.method} {request.path}"
         try:
             response = self._answer(name, request, body)
         except ApiError as error:
             document = _document(error.document(request_id))
             headers = {"Content-Type": MEDIA_TYPE, **error.headers}
-            response = ApiResponse(error.status, headers, document)
+            response = Answer(error.status, headers, document)
         if response.status == 429 or name not in self._limiters:
             return response
         rate = self._limiters[name].headers(self._clock().timestamp())
-        return ApiResponse(response.status, {**rate, **response.headers}, response.body)
+        return Answer(response.status, {**rate, **response.headers}, response.body)
 
-    def _answer(self, name: str, request: ApiRequest, body: Body) -> ApiResponse:
+    def _answer(self, name: str, request: ApiRequest, body: Body) -> Answer:
         endpoint = self._endpoint(name, request)
         scopes = self._authenticate(request)
         self._throttle(name)
@@ -307,23 +299,23 @@ class KlaviyoAccount:
         if request.method == "POST" and body.error is None:
             self._bodies.append(body.raw)
 
-    def _create_event(self, request: ApiRequest, body: Body) -> ApiResponse:
+    def _create_event(self, request: ApiRequest, body: Body) -> Answer:
         return self._accept(parse_event(body.document, self._clock()))
 
-    def _bulk_create_events(self, request: ApiRequest, body: Body) -> ApiResponse:
+    def _bulk_create_events(self, request: ApiRequest, body: Body) -> Answer:
         events = parse_bulk(body.document, self._clock())
         problems = self._repeated_ids(events)
         if problems:
             raise invalid(problems)
         return self._accept(events)
 
-    def _accept(self, events: Sequence[ProposedEvent]) -> ApiResponse:
+    def _accept(self, events: Sequence[ProposedEvent]) -> Answer:
         problems = self._surplus_metrics(events)
         if problems:
             raise invalid(problems)
         for event in events:
             self._record(event)
-        return ApiResponse(202, {"Cid": self._account_id})
+        return Answer(202, {"Cid": self._account_id})
 
     def _repeated_ids(self, events: Sequence[ProposedEvent]) -> list[Problem]:
         owners: dict[tuple[str, str], str] = {}
@@ -403,11 +395,11 @@ class KlaviyoAccount:
             self._metrics[name] = Metric(f"M{number:05d}", name, self._clock(), number)
         return self._metrics[name].metric_id
 
-    def _get_events(self, request: ApiRequest, body: Body) -> ApiResponse:
+    def _get_events(self, request: ApiRequest, body: Body) -> Answer:
         request.query.allow_only(*_LISTING_PARAMETERS)
         return self._list(_EVENTS, self._visible_events(), request.query, event_resource)
 
-    def _get_metrics(self, request: ApiRequest, body: Body) -> ApiResponse:
+    def _get_metrics(self, request: ApiRequest, body: Body) -> Answer:
         request.query.allow_only("page[cursor]")
         known = {event.metric_id for event in self._visible_events()}
         metrics = [metric for metric in self._metrics.values() if metric.metric_id in known]
@@ -418,7 +410,7 @@ class KlaviyoAccount:
         now = self._clock()
         return [event for event in self._events if event.visible_at <= now]
 
-    def _get_profiles(self, request: ApiRequest, body: Body) -> ApiResponse:
+    def _get_profiles(self, request: ApiRequest, body: Body) -> Answer:
         additional = "additional-fields[profile]"
         request.query.allow_only("filter", "page[size]", "page[cursor]", additional)
         fields = request.query.get(additional)
@@ -430,14 +422,14 @@ class KlaviyoAccount:
 
         return self._list(_PROFILES, self._profiles.all(), request.query, resource)
 
-    def _get_accounts(self, request: ApiRequest, body: Body) -> ApiResponse:
+    def _get_accounts(self, request: ApiRequest, body: Body) -> Answer:
         request.query.allow_only()
         account = account_resource(self._account_id)
         return _ok({"data": [account], "links": request.query.links(None)})
 
     def _list(
         self, listing: Listing[T], records: Sequence[T], query: Query, resource: Callable[[T], dict[str, Any]]
-    ) -> ApiResponse:
+    ) -> Answer:
         page, cursor = listing.select(records, query, self._largest_page)
         return _ok({"data": [resource(record) for record in page], "links": query.links(cursor)})
 
@@ -461,8 +453,8 @@ def _is_undeliverable(email: str | None) -> bool:
     return email is not None and email.lower().rpartition("@")[2] in UNDELIVERABLE_DOMAINS
 
 
-def _ok(document: Mapping[str, Any]) -> ApiResponse:
-    return ApiResponse(200, {"Content-Type": MEDIA_TYPE}, _document(document))
+def _ok(document: Mapping[str, Any]) -> Answer:
+    return Answer(200, {"Content-Type": MEDIA_TYPE}, _document(document))
 
 
 def _document(document: Mapping[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from graphql import DocumentNode, ExecutionResult, GraphQLError, GraphQLSyntaxError, execute_sync, parse, validate
 
 from dunning_pipeline.sandbox.klaviyo.faults import Fault, Faults
+from dunning_pipeline.sandbox.serving import Answer
 from dunning_pipeline.sandbox.shopify.bucket import MOST_COST, Bucket, Costs
 from dunning_pipeline.sandbox.shopify.faults import ERROR_BESIDE_DATA, FIELD_EMPTY
 from dunning_pipeline.sandbox.shopify.orders import (
@@ -47,15 +48,6 @@ KEPT_REQUESTS = 1_000
 SAMPLE_ORDERS = 200
 
 _GRAPHQL, _GRANT = "graphql.json", "/admin/oauth/access_token"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer: status, headers and body."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes = b""
 
 
 @dataclass(frozen=True)
