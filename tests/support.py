@@ -1,6 +1,6 @@
 """What tests hand in: a clock that moves when told, settings over a temporary home, jobs run in process."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pandas as pd
+import pytest
 
 from dunning_pipeline.assets.decisions import DERIVATIONS
 from dunning_pipeline.assets.derived import derive_and_replace
+from dunning_pipeline.cli import main
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.jobs import send_run_config, send_tags
 from dunning_pipeline.partitions import Days
@@ -130,3 +132,22 @@ class Pipeline:
             return str(answer.skip_message)
         batch_id = answer.run_config["ops"]["send"]["config"]["batch_id"]
         return self.send(batch_id)
+
+
+Command = Callable[..., tuple[int, str, str]]
+"""Runs a command and returns its exit code, stdout and stderr, each in one line."""
+
+
+def dunning_command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """`dunning` in this process, with whatever environment the test has set."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            main(arguments)
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
+
+    return run

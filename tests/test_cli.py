@@ -4,17 +4,16 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from support import Command, dunning_command
 
 from dunning_pipeline import preflight
 from dunning_pipeline.assets import decisions
 from dunning_pipeline.checks import COMPLETE
-from dunning_pipeline.cli import main
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, Fault, KlaviyoAccount, running
 
@@ -42,8 +41,6 @@ insert into customers values ('C1', 'Harbour Bakery', 'accounts@harbour-bakery.t
 insert into invoices values ('0001', 'C1', '2024-01-01', '2024-01-31', 'EUR', '100.00');
 """
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
@@ -64,17 +61,7 @@ def dunning(
     monkeypatch.setenv("BILLING_DATABASE_URL", f"sqlite:///{database}")
     monkeypatch.delenv("KLAVIYO_API_KEY", raising=False)
     monkeypatch.setenv("KLAVIYO_URL", "http://127.0.0.1:9")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            main(arguments)
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
-
-    return run
+    return dunning_command(capsys)
 
 
 def change_policy(tmp_path: Path, old: str, new: str) -> None:

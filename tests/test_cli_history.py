@@ -2,15 +2,14 @@
 
 import csv
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
+from support import Command, dunning_command
 from test_outbox import empty_warehouse, freeze, reminders
 
-from dunning_pipeline.cli import main
 from dunning_pipeline.outbox import Outbox, Result
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running
@@ -23,8 +22,6 @@ NOW = datetime.now(UTC)
 TODAY = NOW.date()
 LONG_AGO = NOW - timedelta(hours=1)
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def dunning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
@@ -33,17 +30,7 @@ def dunning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("DUNNING_POLICY", str(tmp_path / "dunning.yaml"))
     monkeypatch.setenv("DUNNING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("KLAVIYO_API_KEY", DEFAULT_KEY)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            main(arguments)
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
-
-    return run
+    return dunning_command(capsys)
 
 
 @pytest.fixture

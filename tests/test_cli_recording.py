@@ -1,13 +1,12 @@
 """The commands that record by hand, and `preview`: what they print, their exit codes, what is decided afterwards."""
 
 import sqlite3
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support import Command, dunning_command
 
-from dunning_pipeline.cli import main
 from dunning_pipeline.resources.warehouse import Warehouse
 
 POLICY = """\
@@ -37,8 +36,6 @@ TODAY = datetime.now(UTC).date()
 YESTERDAY, TOMORROW = str(TODAY - timedelta(days=1)), str(TODAY + timedelta(days=1))
 RECORDED = ("pauses", "promises", "assignments", "contacts")
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def dunning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
@@ -49,17 +46,7 @@ def dunning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("DUNNING_POLICY", str(tmp_path / "dunning.yaml"))
     monkeypatch.setenv("DUNNING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("BILLING_DATABASE_URL", f"sqlite:///{tmp_path / 'billing.sqlite'}")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            main(arguments)
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
-
-    return run
+    return dunning_command(capsys)
 
 
 def rows(tmp_path: Path, query: str) -> list[tuple[object, ...]]:

@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -13,11 +13,10 @@ import pandas as pd
 import pytest
 import reference
 from ledger_policy import LEDGER_POLICY
-from support import MovingClock, Pipeline, settings_at
+from support import Command, MovingClock, Pipeline, dunning_command, settings_at
 from test_ledger_days import LEDGER, RULES, read_ledger
 
 from dunning_pipeline.assets.source import asset_key
-from dunning_pipeline.cli import main
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import parse_policy
@@ -65,7 +64,6 @@ insert into payments values ('P2', 'C2', 'F2', 'EUR', '9.00', '2024-02-05');
 FEBRUARY = Days(date(2024, 2, 1), date(2024, 2, 29))
 NOW = datetime(2024, 6, 3, 8, 30, tzinfo=UTC)
 
-Command = Callable[..., tuple[int, str, str]]
 Row = tuple[date, str, str, str]
 
 
@@ -111,17 +109,7 @@ def dunning(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setenv("DUNNING_POLICY", str(settings.policy_file))
     monkeypatch.setenv("DUNNING_HOME", str(settings.home))
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            main(arguments)
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, " ".join(captured.out.split()), " ".join(captured.err.split())
-
-    return run
+    return dunning_command(capsys)
 
 
 def stored(warehouse: Warehouse, replay_id: str) -> list[Row]:
