@@ -413,6 +413,7 @@ ORDER_EDITS = Table(
         _text("edited_by", "the party that made it, such as customer_portal or other, or an app's title"),
         _text("app_title", "title of the app that it was made through"),
         _text("kind", "such as order_edit, refund, return or replacement"),
+        _text("changes", "what it changed: JSON list of {title, quantity, amount}, less than 0 if taken out"),
         _text("currency", "ISO 4217 code of outstanding_after"),
         _money("outstanding_after_minor", "what was outstanding after it"),
     )
@@ -677,6 +678,78 @@ SENT_HISTORY = Table(
     ),
 )
 
+ORDER_SERIES = Table(
+    "dunning",
+    "order_series",
+    "The latest series of reminders of each edited order, from the edit that began it to what ended it (RULES 8).",
+    ("order_id",),
+    (
+        _text("order_id", "the order", required=True, id_of="order_key"),
+        _integer("series", "which series of the order it is, from 1; 0: none has begun", required=True),
+        _text("first_edit_id", "the edit that began it; empty: no edit of the order qualifies"),
+        _instant("started_at", "the first observation of a balance after that edit; empty: none yet"),
+        _money("outstanding_minor", "what was outstanding when it was seen last", required=True),
+        _text("currency", "ISO 4217 code", required=True),
+        _instant("last_sent_at", "when its last event was sent; empty: none yet"),
+        _integer("occurrences", "how many of its events Klaviyo accepted", required=True),
+        _instant("next_due_at", "when the next event is due if nothing changes; empty: never"),
+        _text(
+            "state",
+            "open, or what ended it; empty: none has begun",
+            allowed=("open", "paid", "refunded", "fulfilled", "cancelled", "replaced", "stopped"),
+        ),
+        _ORDER_KEY,
+        _RUN_ID,
+    ),
+)
+
+ORDER_REASONS = (
+    "no_qualifying_edit",
+    "before_start",
+    "no_balance",
+    "fulfilled",
+    "cancelled",
+    "replaced",
+    "waiting",
+    "quiet_hours",
+    "max_reminders",
+    "stopped",
+    "no_contact_address",
+    "source_unclear",
+    "rejected",
+)
+
+ORDER_DECISIONS = Table(
+    "dunning",
+    "order_decisions",
+    "Whether an event goes about an edited order, and why not; a row whenever that changes. Append-only.",
+    ("order_id", "decided_at"),
+    (
+        _instant("decided_at", "when it was decided", required=True),
+        _text("order_id", "the order", required=True, id_of="order_key"),
+        _integer("series", "which series of the order it is, from 1; 0: none has begun", required=True),
+        _text("decision", "remind or skip", required=True, allowed=("remind", "skip")),
+        _text("reason", "why not; empty for remind", allowed=ORDER_REASONS),
+        _instant("next_due_at", "when the next event is due if nothing changes; empty: never"),
+        _integer("occurrence", "which event of the series it is or would be, from 1"),
+        _text("reminder_id", "id of the event; Klaviyo's unique_id"),
+        _ORDER_KEY,
+        _RUN_ID,
+    ),
+)
+
+STREAM_STARTS = Table(
+    "dunning",
+    "stream_starts",
+    "When a stream was first run, dry and live: edits of orders before that start no series (RULES 8.1).",
+    ("stream", "live"),
+    (
+        _text("stream", "invoice or order", required=True, allowed=("invoice", "order")),
+        _boolean("live", "whether sending was switched on", required=True),
+        _instant("started_at", "when it was first run so", required=True),
+    ),
+)
+
 BATCHES = Table(
     "dunning",
     "batches",
@@ -819,6 +892,9 @@ ALL_TABLES = (
     DECISIONS,
     REMINDERS,
     SENT_HISTORY,
+    ORDER_SERIES,
+    ORDER_DECISIONS,
+    STREAM_STARTS,
     BATCHES,
     BATCH_DECISIONS,
     POLICIES,

@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from dunning_pipeline.errors import InvalidRows, WarehouseError
 from dunning_pipeline.private_files import PRIVATE_FILE, make_private_folder, private_umask, sync_file
 from dunning_pipeline.sql import literal, load, quoted
-from dunning_pipeline.tables import ALL_TABLES, CUSTOMER_KEYS, INVOICE_KEYS, Column, Table
+from dunning_pipeline.tables import ALL_TABLES, CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS, Column, Table
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a declared table gains a column or MIGRATIONS gains an entry."""
 
 READER_WAIT_SECONDS = 0.2
@@ -318,7 +318,12 @@ def append_keyed(connection: duckdb.DuckDBPyConnection, table: Table, rows: pa.T
     connection.unregister("new_rows")
 
 
-_KEYS = {"customer_key": CUSTOMER_KEYS, "invoice_key": INVOICE_KEYS, "previous_invoice_key": INVOICE_KEYS}
+_KEYS = {
+    "customer_key": CUSTOMER_KEYS,
+    "invoice_key": INVOICE_KEYS,
+    "previous_invoice_key": INVOICE_KEYS,
+    "order_key": ORDER_KEYS,
+}
 
 
 def _lookup(column: Column) -> str:
