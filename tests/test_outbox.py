@@ -50,6 +50,7 @@ def reminders(ids: Sequence[str], bodies: Sequence[str] | None = None) -> pd.Dat
         level="customer",
         carrying_invoice_id="i-" + frame["reminder_id"],
         order_id=pd.Series(None, frame.index, dtype="str"),
+        first_edit_id=pd.Series(None, frame.index, dtype="str"),
         workflow="standard",
         action="first",
         occurrence=1,

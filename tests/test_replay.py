@@ -186,6 +186,7 @@ def test_reminders_really_sent_count_before_the_first_day_only(settings: Setting
             "level": "customer",
             "carrying_invoice_id": "F1",
             "order_id": None,
+            "first_edit_id": None,
             "workflow": "standard",
             "action": ["reminder_1", "reminder_2"],
             "occurrence": 1,

@@ -115,7 +115,7 @@ class Figures:
         reminders, _ = piece
         self.by_action.update(reminders["action"])
         self.refused.update(reminders["refusal"].dropna())
-        shown = reminders.drop(columns=["body", "order_id"]).head(PREVIEW_ROWS - len(self.first))
+        shown = reminders.drop(columns=["body", "order_id", "first_edit_id"]).head(PREVIEW_ROWS - len(self.first))
         self.first = pd.concat([self.first, shown], ignore_index=True) if len(shown) else self.first
         return piece
 
@@ -156,8 +156,9 @@ def _reminder_piece(
         remind, listed, _people(customers, settings.policy), settings.policy, days.first, settings.clock()
     )
     columns = ["reminder_id", "customer_id", "level", "carrying_invoice_id", "workflow", "action", "occurrence"]
-    order_id = pd.Series(None, remind.index, dtype="str")
-    return remind[columns].assign(order_id=order_id, body=events["body"], refusal=events["refusal"]), decisions
+    none = pd.Series(None, remind.index, dtype="str")
+    of_orders = {"order_id": none, "first_edit_id": none}
+    return remind[columns].assign(**of_orders, body=events["body"], refusal=events["refusal"]), decisions
 
 
 def _fetch_between(

@@ -12,7 +12,8 @@ doubtful as (
     select * from attempts where open and reminder_id not in (select reminder_id from attempts where accepted)
 )
 select
-    r.reminder_id, r.stream, d.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.workflow, r.action,
+    r.reminder_id, r.stream, d.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.first_edit_id,
+    r.workflow, r.action,
     r.occurrence, r.metric, r.planned_at, d.attempt, d.attempted_at
 from doubtful as d
 join dunning.reminders as r using (batch_id, reminder_id)
