@@ -18,7 +18,7 @@ from dunning_pipeline.resources.klaviyo import Klaviyo, OutcomeUnknown, Throttle
 from dunning_pipeline.resources.klaviyo_addresses import is_loopback, will_be_dropped
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.rules.decisions import usable_identifiers
-from dunning_pipeline.rules.reminders import reminder_ids
+from dunning_pipeline.rules.events import reminder_ids
 from dunning_pipeline.sending import chunks, listed, may_send
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import CONTACTS, CUSTOMERS, MANUAL

@@ -13,11 +13,11 @@ from dunning_pipeline.rules import ladder, timing
 from dunning_pipeline.rules.assignment import NO_WORKFLOW, assign_customers, workflow_positions
 from dunning_pipeline.rules.carrying import in_order
 from dunning_pipeline.rules.contacts import by_hand, executed_actions, last_contacts, latest_order_events
+from dunning_pipeline.rules.events import reminder_ids
 from dunning_pipeline.rules.holds import pause_spans
 from dunning_pipeline.rules.labels import labelled
 from dunning_pipeline.rules.money import CURRENCY
 from dunning_pipeline.rules.receivables import NO_KEY
-from dunning_pipeline.rules.reminders import reminder_ids
 from dunning_pipeline.rules.smart_rules import customer_columns
 from dunning_pipeline.rules.spans import distinct, packed, place_in, unpacked
 from dunning_pipeline.rules.timing import day_numbers

@@ -121,6 +121,11 @@ def lists(items: pa.Array, counts: np.ndarray) -> Texts:
     return Texts(("[", pc.binary_join(pa.ListArray.from_arrays(offsets, _combined(items)), ","), "]"))
 
 
+def where(there: "pd.Series[bool]", value: Value) -> Texts:
+    """The values where there is one; `null` in the other rows."""
+    return Texts((pc.if_else(pa.array(there, type=pa.bool_()), joined(value).array(), "null"),))
+
+
 def joined(*parts: Value) -> Texts:
     """Texts one behind the other, row by row."""
     return Texts(tuple(piece for part in parts for piece in (part.parts if isinstance(part, Texts) else (part,))))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from dunning_pipeline.policy import OrderReminders, Policy, QuietHours
 from dunning_pipeline.rules.decisions import usable_identifiers
+from dunning_pipeline.rules.events import reminder_ids
 from dunning_pipeline.rules.labels import labelled
 from dunning_pipeline.rules.order_lineages import NEVER, NO_TIME, instants, microsecond, microseconds
 from dunning_pipeline.rules.order_series import (
@@ -27,7 +28,6 @@ from dunning_pipeline.rules.order_series import (
     sent_of_series,
     series_of_orders,
 )
-from dunning_pipeline.rules.reminders import reminder_ids
 from dunning_pipeline.tables import ORDER_REASONS
 
 _CODE = {reason: code for code, reason in enumerate(ORDER_REASONS)}

@@ -15,7 +15,7 @@ from test_reminders import PLAIN, bulk, events, events_made, post, properties
 
 from dunning_pipeline.resources.klaviyo import MOST_BYTES
 from dunning_pipeline.rules import json_columns
-from dunning_pipeline.rules.reminders import MOST_BODY_BYTES, MOST_TEXT_BYTES
+from dunning_pipeline.rules.events import MOST_BODY_BYTES, MOST_TEXT_BYTES
 
 CENTS = (*range(0, 30_000), 30_853, 99_999_999, 2**53 + 1)
 

@@ -41,8 +41,9 @@ from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.klaviyo import BULK_HEAD, BULK_TAIL, MEDIA_TYPE, REVISION
 from dunning_pipeline.resources.warehouse import declared_rows
 from dunning_pipeline.rules.decisions import usable_identifiers
+from dunning_pipeline.rules.events import NAMESPACE, reminder_ids
 from dunning_pipeline.rules.owed import chaseable_invoices
-from dunning_pipeline.rules.reminders import NAMESPACE, reminder_events, reminder_ids
+from dunning_pipeline.rules.reminders import reminder_events
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount
 from dunning_pipeline.sandbox.klaviyo.account import ApiRequest
 from dunning_pipeline.sandbox.klaviyo.reading import Query
