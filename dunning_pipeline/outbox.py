@@ -263,7 +263,7 @@ class Outbox:
             if newest is None or newest.batch_id != batch_id:
                 by = newest.batch_id if newest else "nothing"
                 raise SendingRefused(f"batch {batch_id} was superseded by {by}, which is newer")
-            if known_until is not None and latest_change_since(connection, batch_id) > known_until:
+            if known_until is not None and latest_change_since(connection, batch_id, self.stream) > known_until:
                 raise OutOfDate(f"something was pulled or recorded since batch {batch_id} was decided")
             connection.execute("update dunning.batches set state = 'sending' where batch_id = ?", [batch_id])
             today = fetch(connection, sql.load("reminded_today"), {"stream": self.stream, "day": contact_on})
@@ -301,7 +301,7 @@ def _frozen_rows(
         stream=batch.stream,
         batch_id=batch.batch_id,
         as_of=pd.Timestamp(batch.as_of),
-        metric=policy.klaviyo.metric,
+        metric=_metric(batch.stream, policy),
         planned_at=now,
     )
     kept = decisions.assign(batch_id=batch.batch_id) if batch.live else decisions.assign(batch_id="").iloc[:0]
@@ -309,6 +309,10 @@ def _frozen_rows(
         (REMINDERS, declared_rows(REMINDERS, frozen)),
         (BATCH_DECISIONS, declared_rows(BATCH_DECISIONS, kept)),
     ]
+
+
+def _metric(stream: str, policy: Policy) -> str:
+    return policy.klaviyo.metric if stream == STREAM else policy.order_reminders.metric
 
 
 def _refused(batch: Batch, reminders: pd.DataFrame) -> pd.DataFrame:

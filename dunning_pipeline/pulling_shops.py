@@ -15,9 +15,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dunning_pipeline.errors import TooManyRejectedRows
+from dunning_pipeline.errors import DunningError, TooManyRejectedRows
 from dunning_pipeline.policy import Mapping, ShopifySource, resolve, resolve_secret
 from dunning_pipeline.pulling import staging_folder
+from dunning_pipeline.resources.changes import note_change
 from dunning_pipeline.resources.loading import Loader, Pulled, refuse_too_many
 from dunning_pipeline.resources.progress import Progress, fetch_progress, text_hash
 from dunning_pipeline.resources.readers import shops
@@ -68,12 +69,17 @@ class TableCounts:
 
 @dataclass
 class ShopPull:
-    """What a pull of shops came to. `unmapped` counts edits by the titles of apps that no party is given for."""
+    """What a pull of shops came to.
+
+    `unmapped` counts edits by the titles of apps that no party is given for; `failed` has the error of each shop that
+    did not answer as it should (SourceError), or of which a portion lost too many orders (TooManyRejectedRows).
+    """
 
     orders: TableCounts = field(default_factory=TableCounts)
     edits: TableCounts = field(default_factory=TableCounts)
     unmapped: Counter[str] = field(default_factory=Counter)
     requests: int = 0
+    failed: dict[str, DunningError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,35 @@ def pull_shops(
     `full` reads every order that is visible, whatever was pulled before; `portion_orders` are written together.
 
     Raises:
-        SourceError: a shop did not answer, or not as it should; the portions before are kept.
-        TooManyRejectedRows: a portion lost too many orders; the portions before are kept.
+        SourceError: a shop did not answer, or not as it should; the portions before are kept, and the other shops.
+        TooManyRejectedRows: a portion lost too many orders; likewise.
     """
+    pulled = try_shops(settings, warehouse, run_id, full=full, portion_orders=portion_orders)
+    for error in pulled.failed.values():
+        raise error
+    return pulled
+
+
+def try_shops(
+    settings: Settings,
+    warehouse: Warehouse,
+    run_id: str,
+    *,
+    full: bool = False,
+    portion_orders: int = PORTION_ORDERS,
+) -> ShopPull:
+    """`pull_shops`, but what went wrong is in `ShopPull.failed`."""
     total = ShopPull()
     for name, source in shops(settings.policy).items():
-        reader = shop_reader(name, source, settings)
+        try:
+            reader = shop_reader(name, source, settings)
+        except DunningError as error:
+            total.failed[name] = error
+            continue
         try:
             _pull_shop(settings, warehouse, _Shop(name, source, reader, portion_orders), run_id, total, full=full)
+        except DunningError as error:
+            total.failed[name] = error
         finally:
             total.unmapped += reader.unmapped
             total.requests += reader.api.requests
@@ -235,6 +262,7 @@ def _write(
             # Edits first: an order that was edited since is observed, however it looks.
             rejected_edits = loader(ORDER_EDITS).load_part(connection, edits).rejected
             rejected = loader(ORDERS).load_part(connection, orders).rejected
+            note_change(connection, ORDERS.qualified, run_id)
             stored = _stored(connection, shop.name)
             most = settings.policy.quality.max_rejected
             refuse_too_many(ORDERS, stored + rejected.num_rows, rejected, most)

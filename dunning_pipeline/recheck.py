@@ -5,17 +5,20 @@ pulled or recorded since, or the policy is another one. What is dropped and sent
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from dunning_pipeline.assets.reminders import reminder_pieces
-from dunning_pipeline.outbox import Batch
+from dunning_pipeline.ordering import decide_orders_now, order_pieces
+from dunning_pipeline.outbox import Batch, Outbox
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.resources.changes import latest_change_since
-from dunning_pipeline.rules.decisions import STREAM
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.rules.order_series import STREAM as ORDERS
 from dunning_pipeline.scratch import RUN_ID, derive, scratch_to_decide
 from dunning_pipeline.settings import Settings
 
@@ -26,52 +29,91 @@ _AMOUNTS = ("due", "overdue", "outstanding", "due_count", "overdue_count", "outs
 """Figures of a reminder over all its invoices, as Klaviyo gets them."""
 
 
+Look = Callable[[pd.DataFrame], tuple[int, Mapping[str, str | None]]]
+"""Decides afresh whom some reminders are for: the latest change it knows, and what changed about each, in words."""
+
+NOTHING, THE_DECISION = -1, 0
+
+
 @dataclass
 class Recheck:
     """What is known of a batch's reminders beyond their decision.
 
-    `known_until` is the number of the latest change (`dunning.changes`) that is accounted for; 0: the decision itself;
-    None: it does not matter, because what is decided here is the invoice side only.
+    `known_until` is the number of the latest change (`dunning.changes`) that is accounted for; THE_DECISION: what the
+    batch was decided by; NOTHING: not even that can be relied on any more.
     """
 
-    batch: Batch
-    settings: Settings
-    known_until: int | None = 0
+    look_again: Look
+    known_until: int = THE_DECISION
     _changed: dict[str, str | None] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, batch: Batch, settings: Settings) -> "Recheck":
-        """What is known at first: the decision."""
-        return cls(batch, settings, 0 if batch.stream == STREAM else None)
 
     def covers(self, reminders: pd.DataFrame) -> bool:
         """Whether it is known of each reminder if it stands."""
-        if self.known_until is None or (self.known_until == 0 and self._same_policy):
-            return True
-        return set(reminders["reminder_id"]) <= self._changed.keys()
+        return self.known_until == THE_DECISION or set(reminders["reminder_id"]) <= self._changed.keys()
 
     def look(self, reminders: pd.DataFrame) -> None:
-        """Decides the customers of the reminders afresh, from what is known now.
+        """Decides whom the reminders are for afresh, from what is known now.
 
         Args:
-            reminders: reminder_id, customer_id, carrying_invoice_id and the body that is about to be sent.
+            reminders: reminder_id, customer_id, carrying_invoice_id, order_id and the body that is about to be sent.
         """
-        today = self.settings.today()
-        with scratch_to_decide(self.settings, reminders["customer_id"].drop_duplicates().tolist()) as scratch:
-            with scratch.transaction() as connection:
-                self.known_until = latest_change_since(connection, self.batch.batch_id)
-            derive(scratch, self.settings.policy, Days(today, today))
-            pieces = reminder_pieces(scratch, self.settings, Days(today, today), RUN_ID)
-            decided, decisions = (pd.concat(frames) for frames in zip(*pieces, strict=True))
-        self._changed = what_changed(reminders, decisions, decided)
+        self.known_until, changed = self.look_again(reminders)
+        self._changed = dict(changed)
 
     def changed(self, reminders: pd.DataFrame) -> "pd.Series[str]":
         """What changed, as sentences, of the reminders that no longer stand; indexed like `reminders`, others empty."""
         return reminders["reminder_id"].map(self._changed).astype("str")
 
-    @property
-    def _same_policy(self) -> bool:
-        return self.batch.policy_hash in (None, self.settings.policy.hash)
+
+def recheck_of(batch: Batch, outbox: Outbox, settings: Settings) -> Recheck:
+    """What may be assumed of a batch that an earlier run made: of the invoice side its decision, if by this policy.
+
+    Orders are decided afresh, because what was known of them is old after an hour.
+    """
+    if batch.stream == ORDERS:
+        return Recheck(partial(look_at_orders, batch, outbox.warehouse, settings), NOTHING)
+    same_policy = batch.policy_hash in (None, settings.policy.hash)
+    return Recheck(partial(look_at_customers, batch, settings), THE_DECISION if same_policy else NOTHING)
+
+
+def look_at_customers(batch: Batch, settings: Settings, reminders: pd.DataFrame) -> tuple[int, dict[str, str | None]]:
+    """Decides the customers of reminders about invoices afresh, on a scratch copy."""
+    today = settings.today()
+    with scratch_to_decide(settings, reminders["customer_id"].drop_duplicates().tolist()) as scratch:
+        with scratch.transaction() as connection:
+            known_until = latest_change_since(connection, batch.batch_id, batch.stream)
+        derive(scratch, settings.policy, Days(today, today))
+        pieces = reminder_pieces(scratch, settings, Days(today, today), RUN_ID)
+        decided, decisions = (pd.concat(frames) for frames in zip(*pieces, strict=True))
+    return known_until, what_changed(reminders, decisions, decided)
+
+
+def look_at_orders(
+    batch: Batch, warehouse: Warehouse, settings: Settings, reminders: pd.DataFrame
+) -> tuple[int, dict[str, str | None]]:
+    """Decides all edited orders afresh, at this instant."""
+    with warehouse.transaction() as connection:
+        known_until = latest_change_since(connection, batch.batch_id, batch.stream)
+    now = decide_orders_now(warehouse, settings, live=batch.live)
+    pieces = order_pieces(warehouse, settings, now, set(reminders["order_id"]))
+    bodies = {key: body for piece in pieces for key, body in piece[["reminder_id", "body"]].to_numpy()}
+    decisions = now.decided.decisions.merge(now.orders[["order_key", "order_id"]], on="order_key", validate="1:1")
+    reasons = decisions.set_index("order_id")["reason"].astype("str")
+    why = "it is not due now: " + reminders["order_id"].map(reasons).fillna("another event is")
+    return known_until, {
+        reminder_id: _differing_order(body, bodies[reminder_id]) if reminder_id in bodies else reason
+        for reminder_id, body, reason in zip(reminders["reminder_id"], reminders["body"], why, strict=True)
+    }
+
+
+def _differing_order(before: str, now: str) -> str | None:
+    old, new = _properties(before), _properties(now)
+    told = [
+        f"{name} is {new[name]} {new['currency']}, not {old[name]} {old['currency']}"
+        for name in ("outstanding", "total", "paid")
+        if (new[name], new["currency"]) != (old[name], old["currency"])
+    ]
+    return "; ".join(told) or None
 
 
 def what_changed(reminders: pd.DataFrame, decisions: pd.DataFrame, decided: pd.DataFrame) -> dict[str, str | None]:

@@ -187,7 +187,8 @@ class Recorder:
         """
         with self.warehouse.transaction() as connection:
             outcomes = (
-                "select outcome, customer_id from dunning.sent_history where reminder_id = $id order by attempted_at"
+                "select outcome, stream, customer_id, order_id from dunning.sent_history where reminder_id = $id"
+                " order by attempted_at"
             )
             history = fetch(connection, outcomes, {"id": reminder_id})
             if history.empty:
@@ -195,9 +196,12 @@ class Recorder:
                     f"there is no reminder '{reminder_id}' in the sent history; `select reminder_id, customer_id, "
                     "error_detail from dunning.sent_history where outcome = 'rejected'` lists the rejected ones"
                 )
-            if reminder_id not in set(fetch(connection, sql.load("rejections"))["reminder_id"]):
-                latest = history["outcome"].iloc[-1]
-                raise DunningError(f"reminder {reminder_id} is not held by a rejection; its latest outcome is {latest}")
+            latest = history.iloc[-1]
+            rejected = fetch(connection, sql.load("rejections"), {"stream": latest["stream"]})
+            if reminder_id not in set(rejected["reminder_id"]):
+                raise DunningError(
+                    f"reminder {reminder_id} is not held by a rejection; its latest outcome is {latest['outcome']}"
+                )
             row = pa.Table.from_pylist([{"reminder_id": reminder_id, "retried_at": now}], schema=RETRIES.arrow_schema)
             append(connection, RETRIES, row)
             return str(history["customer_id"].iloc[-1])

@@ -8,7 +8,10 @@ from dunning_pipeline.policy import Policy
 
 DAILY_JOB = "daily_dunning"
 SEND_JOB = "send_reminders"
+ORDER_JOB = "order_reminders"
 REPLAY_JOB = "replay"
+JOBS = {"invoice": DAILY_JOB, "order": ORDER_JOB}
+"""The job that decides each stream."""
 
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from dunning_pipeline.errors import DunningError, SendingRefused
 from dunning_pipeline.guards import why_unusual
 from dunning_pipeline.outbox import Batch, Outbox, OutOfDate, Result
-from dunning_pipeline.recheck import Recheck
+from dunning_pipeline.recheck import Recheck, recheck_of
 from dunning_pipeline.resources.klaviyo import (
     BULK_HEAD,
     BULK_TAIL,
@@ -36,6 +36,8 @@ from dunning_pipeline.resources.klaviyo import (
     pause_before_retry,
 )
 from dunning_pipeline.resources.klaviyo_addresses import is_loopback, will_be_dropped
+from dunning_pipeline.resources.order_facts import NOT_LISTED
+from dunning_pipeline.runs import JOBS
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.unknown import resolve_unknown
 
@@ -47,6 +49,7 @@ MOST_UNANSWERED_IN_A_ROW = 10
 MOST_DOUBTFUL = 3
 """Single events refused for no reason that points at them, after which the request as such must be wrong."""
 
+UNLISTED = Result("dropped", error_code=NOT_LISTED, error_detail="not on sending.allow_list")
 UNDELIVERABLE = Result(
     "rejected",
     error_code="undeliverable",
@@ -98,6 +101,7 @@ def send_batch(
     *,
     confirmed: bool = False,
     klaviyo: Klaviyo | None = None,
+    recheck: Recheck | None = None,
 ) -> Report:
     """Sends a batch, by default the newest live one of the outbox's stream.
 
@@ -112,6 +116,7 @@ def send_batch(
         settings: the policy, the clock, the key.
         confirmed: whether somebody looked at the batch and lets it go although it is unusually large.
         klaviyo: the account; by default that of the settings' address and key.
+        recheck: what is known of the batch beyond its decision; by default what may be assumed of an earlier run's.
 
     Raises:
         SendingRefused: the batch may not be sent: sending is off, it is not of today, not live, superseded,
@@ -123,7 +128,7 @@ def send_batch(
         resolve_unknown(outbox, klaviyo, settings)
         places = outbox.places_to_send(batch.batch_id)
         report = Report(batch, already=batch.size - len(places))
-        _Sender(outbox, settings, klaviyo, report, Recheck.of(batch, settings)).send(places)
+        _Sender(outbox, settings, klaviyo, report, recheck or recheck_of(batch, outbox, settings)).send(places)
         if not report.left:
             outbox.finish(batch.batch_id)
         return report
@@ -221,7 +226,7 @@ class _Sender:
         if not is_loopback(self.settings.klaviyo_url):
             unreachable = pd.Series([bool(_undeliverable(body)) for body in pending["body"]], pending.index, dtype=bool)
         unlisted = ~listed(pending["body"], self.settings.policy.sending.allow_list)
-        self._record(pending[unlisted], Result("dropped", error_detail="not on sending.allow_list"), self._now())
+        self._record(pending[unlisted], UNLISTED, self._now())
         refused = pending[unreachable & ~unlisted]
         if len(refused):
             self.outbox.reject(refused, UNDELIVERABLE, *self._now())
@@ -369,7 +374,7 @@ def _sendable(batch_id: str | None, outbox: Outbox, settings: Settings, *, confi
     batch = outbox.newest_live() if batch_id is None else outbox.batch(batch_id)
     if batch is None:
         wanted = f"no batch {batch_id}" if batch_id else "no live batch"
-        raise SendingRefused(f"there is {wanted} of the {outbox.stream} stream: run daily_dunning for today first")
+        raise SendingRefused(f"there is {wanted} of the {outbox.stream} stream: run {JOBS[outbox.stream]} first")
     if not batch.live:
         raise SendingRefused(f"batch {batch.batch_id} is not live: dry runs, replays and backfills are never sent")
     newest = outbox.newest_live()

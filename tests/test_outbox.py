@@ -364,7 +364,7 @@ def test_the_same_reminder_and_those_of_another_day_hold_nobody(outbox: Outbox) 
 def test_a_rejection_is_dated(outbox: Outbox) -> None:
     freeze(outbox, "monday", reminders(["r-1"]))
     try_to_send(outbox, "monday", "rejected")
-    found = outbox.warehouse.fetch(sql.load("rejections"))
+    found = outbox.warehouse.fetch(sql.load("rejections"), {"stream": "invoice"})
     assert found["reminder_id"].tolist() == ["r-1"]
     assert found["rejected_on"].dt.date.tolist() == [TODAY]
 
@@ -412,7 +412,9 @@ def test_a_reminder_that_klaviyo_would_not_take_is_rejected_with_its_reason_and_
         if live
         else []
     )
-    assert outbox.warehouse.fetch(sql.load("rejections"))["reminder_id"].tolist() == (["r-1"] if live else [])
+    assert outbox.warehouse.fetch(sql.load("rejections"), {"stream": "invoice"})["reminder_id"].tolist() == (
+        ["r-1"] if live else []
+    )
 
 
 def test_a_reminder_refused_again_is_another_attempt(outbox: Outbox) -> None:

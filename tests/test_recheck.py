@@ -215,7 +215,7 @@ def test_a_change_of_another_run_counts_from_the_batchs_own_first_pull(world: Wo
 
     def latest(batch_id: str) -> int:
         with world.warehouse.transaction() as connection:
-            return latest_change_since(connection, batch_id)
+            return latest_change_since(connection, batch_id, "invoice")
 
     world.pull(run_id="earlier")
     world.pull(CUSTOMERS, run_id="batch")

@@ -31,7 +31,7 @@ from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.contacts import fetch_contacts
 from dunning_pipeline.resources.unsettled import parts_within
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
-from dunning_pipeline.rules.decisions import Facts, decide
+from dunning_pipeline.rules.decisions import STREAM, Facts, decide
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import (
     ASSIGNMENTS,
@@ -94,7 +94,7 @@ def read_beside(
         assignments=fetch(connection, sql.load("assignments"), last),
         pauses=fetch(connection, sql.load("pauses"), last),
         contacts=fetch_contacts(connection, policy, days.first, days.last, *keys),
-        rejections=fetch(connection, sql.load("rejections")),
+        rejections=fetch(connection, sql.load("rejections"), {"stream": STREAM}),
         order_events=fetch(connection, sql.load("order_events"), last),
     )
 

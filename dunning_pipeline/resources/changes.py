@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dunning_pipeline import sql
 from dunning_pipeline.resources.warehouse import append, fetch
-from dunning_pipeline.tables import CHANGES
+from dunning_pipeline.tables import CHANGES, ORDER_EDITS, ORDERS
 
 
 def note_change(connection: duckdb.DuckDBPyConnection, cause: str, run_id: str | None = None) -> None:
@@ -24,13 +24,18 @@ def note_change(connection: duckdb.DuckDBPyConnection, cause: str, run_id: str |
     append(connection, CHANGES, pa.Table.from_pylist([row], schema=CHANGES.arrow_schema))
 
 
-def latest_change_since(connection: duckdb.DuckDBPyConnection, batch_id: str) -> int:
-    """The number of the latest change that the decisions of a batch may not know; 0 if they know all.
+_OF_ORDERS = (ORDERS.qualified, ORDER_EDITS.qualified)
+"""What changes decisions about orders, and no others."""
+
+
+def latest_change_since(connection: duckdb.DuckDBPyConnection, batch_id: str, stream: str) -> int:
+    """The number of the latest change that the decisions of a batch of a stream may not know; 0 if they know all.
 
     A batch is decided by the run that gave it its id, after what that run pulled itself. So whatever others wrote after
     its first pull may have come too late.
     """
-    return int(fetch(connection, sql.load("latest_change_since"), {"batch_id": batch_id})["number"].iloc[0])
+    parameters = {"batch_id": batch_id, "of_orders": [*_OF_ORDERS], "stream": stream}
+    return int(fetch(connection, sql.load("latest_change_since"), parameters)["number"].iloc[0])
 
 
 def _latest(connection: duckdb.DuckDBPyConnection) -> int:

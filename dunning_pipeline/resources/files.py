@@ -69,6 +69,10 @@ class FileSourceReader:
             copies = self._readable(file, list(self._versions(file)), Path(folder, "columns"))
             return tuple(connection.sql(f"{self._relation(file, [*copies])} limit 0").columns)
 
+    def version(self, file: TableFile) -> str:
+        """A text that differs once a matching file is new, gone or another one. Raises SourceError if there is none."""
+        return json.dumps(self._versions(file))
+
     def _versions(self, file: TableFile) -> "dict[str, _Version]":
         """Size and time of change of each matching file, by name."""
         names = sorted(glob.glob(self._pattern(file), recursive=True))

@@ -134,8 +134,7 @@ class Loader:
                 for part in pulled:
                     parts.append(self.load_part(connection, part))
                 self._check_share([part.staged for part in pulled], parts, max_rejected)
-                if self.table not in OF_ORDERS:
-                    note_change(connection, self.table.qualified, self.run_id)
+                note_change(connection, self.table.qualified, self.run_id)
         except TooManyRejectedRows:
             with self.warehouse.transaction() as connection:
                 for part, loaded in zip(pulled, parts, strict=True):

@@ -129,6 +129,21 @@ class SqlSourceReader:
         with self._rows(query) as (columns, _):
             return columns[:-1] if query.watermark else columns
 
+    def newest(self, query: TableQuery) -> Watermark | None:
+        """The highest watermark there is now, in one statement; None without rows, or where the query has none.
+
+        Raises:
+            SourceError: like `read`, but nothing is tried twice.
+        """
+        if not query.watermark:
+            return None
+        with self._in_words():
+            engine = sa.create_engine(self.url.get_secret_value(), poolclass=sa.NullPool)
+            statement = f"select max({WATERMARK}) from ({_select(query, engine)}) newest"
+            with _connection(engine) as connection:
+                self._prepare(connection)
+                return highest([connection.execute(sa.text(_literally(statement))).scalar()], None)
+
     @contextmanager
     def _rows(self, query: TableQuery, since: Watermark | None = None) -> Iterator[tuple[tuple[str, ...], Batches]]:
         with self._in_words():

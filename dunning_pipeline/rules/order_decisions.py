@@ -41,6 +41,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class OrdersDecided:
     """`series` as `dunning.order_series`, `decisions` as `dunning.order_decisions`, both by order_key, without run_id.
 
+    Orders without an edit, their own or one of an order before them, have no row.
+
     `edits` are those of live series that qualify: order_key (of the order that stands for its lineage now), edit_id,
     edited_at, kind.
     """
@@ -68,7 +70,8 @@ def decide_orders(facts: OrderFacts, policy: Policy, start: datetime, now: datet
     alive = _live_series(derived, sent, policy, now)
     rows = series_of_orders(derived, sent)
     decisions = _decisions(facts, derived, alive, policy)
-    decisions = decisions.assign(decided_at=pd.Timestamp(now), series=_numbers(decisions, rows))
+    edited = np.isin(derived.lineages.first, derived.edits["lineage"])
+    decisions = decisions.assign(decided_at=pd.Timestamp(now), series=_numbers(decisions, rows))[edited]
     return OrdersDecided(_with_due(rows, decisions), decisions, _edits_of(derived, alive))
 
 

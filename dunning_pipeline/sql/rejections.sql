@@ -5,7 +5,7 @@ with latest as (
         arg_max(outcome, (attempted_at, outcome <> 'attempting')) as outcome,
         arg_max(batch_id, (attempted_at, outcome <> 'attempting')) as batch_id
     from dunning.sent_history
-    where stream = 'invoice' and outcome not in ('superseded', 'dropped')
+    where stream = $stream and outcome not in ('superseded', 'dropped')
     group by reminder_id
 ),
 retried as (select reminder_id, max(retried_at) as retried_at from dunning.retries group by reminder_id)
