@@ -7,13 +7,14 @@ import dagster as dg
 
 from dunning_pipeline.assets.decisions import DERIVATIONS
 from dunning_pipeline.assets.derived import derived_asset
+from dunning_pipeline.assets.orders import order_series
 from dunning_pipeline.assets.reminders import build_reminders_asset, sent_history_spec
-from dunning_pipeline.assets.source import OF_ORDERS_KEYS, build_source_assets
-from dunning_pipeline.jobs import daily_job, replay_job, send_job
+from dunning_pipeline.assets.source import build_source_assets
+from dunning_pipeline.jobs import ORDER_SIDE_KEYS, daily_job, order_job, replay_job, send_job
 from dunning_pipeline.partitions import daily_partitions
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.schedules import daily_schedule
-from dunning_pipeline.sensors import send_reminders_sensor
+from dunning_pipeline.sensors import order_edits_sensor, send_reminders_sensor
 from dunning_pipeline.settings import Settings, load_settings
 
 # Single-run backfills are marked beta by Dagster; the warning would be printed at every start, for every asset.
@@ -34,17 +35,18 @@ def build_defs(settings: Settings, resources: Mapping[str, object] | None = None
     sources = build_source_assets(policy)
     derived = [derived_asset(derivation, partitions) for derivation in DERIVATIONS]
     upstream = {key for asset in (*sources, *derived) if isinstance(asset, dg.AssetsDefinition) for key in asset.keys}
-    upstream -= OF_ORDERS_KEYS
+    upstream -= ORDER_SIDE_KEYS
     return dg.Definitions(
         assets=[
             *sources,
             *derived,
+            order_series,
             build_reminders_asset(partitions, upstream),
             sent_history_spec(),
         ],
-        jobs=[daily_job(), send_job, replay_job],
+        jobs=[daily_job(), send_job, order_job, replay_job],
         schedules=[daily_schedule(policy)],
-        sensors=[send_reminders_sensor],
+        sensors=[send_reminders_sensor, order_edits_sensor],
         resources={
             "warehouse": Warehouse(settings.warehouse_path, memory_limit=settings.memory_limit),
             "settings": settings,

@@ -1,4 +1,5 @@
-"""Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch it left, `replay` tries policies out."""
+"""Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch it left; `order_reminders` does both for
+edited orders; `replay` tries policies out."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,33 +12,49 @@ import pandas as pd
 from dagster import ResourceParam
 
 from dunning_pipeline.assets.metadata import Metadata, preview
+from dunning_pipeline.assets.orders import ORDER_SERIES_KEY, series_figures
 from dunning_pipeline.assets.reminders import publish
-from dunning_pipeline.assets.source import OF_ORDERS_KEYS, asset_key
+from dunning_pipeline.assets.source import OF_ORDERS_KEYS, asset_key, warn_of_unmapped
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.history import Written, keep_history, require_whole_history
+from dunning_pipeline.order_run import OrderRun, remind_about_orders, states_text
 from dunning_pipeline.outbox import Outbox
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.replay import Judgement, Summary, judge
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.rules.decisions import STREAM
-from dunning_pipeline.runs import BATCH_TAG, DAILY_JOB, REPLAY_JOB, SEND_JOB
+from dunning_pipeline.runs import (
+    BATCH_TAG,
+    DAILY_JOB,
+    NEEDS_CONFIRMATION,
+    ORDER_JOB,
+    POLICY_HASH,
+    REPLAY_JOB,
+    SEND_JOB,
+    SOURCE_STATES,
+)
 from dunning_pipeline.sending import Report, send_batch
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import SENT_HISTORY
+from dunning_pipeline.tables import ORDER_EDITS, ORDERS, SENT_HISTORY
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+ORDER_SIDE_KEYS = OF_ORDERS_KEYS | {ORDER_SERIES_KEY}
+"""Assets that the daily run leaves alone."""
+
 MOST_SECONDS_DECIDING = 4 * 60 * 60
 MOST_SECONDS_SENDING = 30 * 60
 """A send whose host died counts as failed after this time, and is asked for again."""
+PUBLISHED_SECONDS = 10 * 60
+"""How old the copy for readers may be before an order run renews it."""
 
 
 def daily_job() -> "UnresolvedAssetJobDefinition":
     """Everything of the invoice side, from the sources to today's batch. It sends nothing."""
     return dg.define_asset_job(
         DAILY_JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*OF_ORDERS_KEYS),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*ORDER_SIDE_KEYS),
         description="Pulls every source, derives the decisions of a day and, for today, freezes the batch.",
         tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING)},
     )
@@ -136,6 +153,93 @@ def summary(report: Report) -> str:
 def send_job() -> None:
     """One op: sending is an act, not a table."""
     send_op()
+
+
+class OrderConfig(dg.Config):
+    """`confirm`: lets the events of this run go although they are unusually many. `full`: pulls everything again."""
+
+    confirm: bool = False
+    full: bool = False
+
+
+@dg.op(
+    name="remind_about_orders",
+    description="Pulls what changed about orders, decides, sends the events that are due and records them.",
+)
+def order_op(
+    context: dg.OpExecutionContext,
+    config: OrderConfig,
+    warehouse: ResourceParam[Warehouse],
+    settings: ResourceParam[Settings],
+) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """Does it, and yields a materialisation of each asset that it renewed."""
+    warehouse.longest_hold()
+    try:
+        require_whole_history(warehouse)
+        run = remind_about_orders(settings, warehouse, context.run_id, confirmed=config.confirm, full=config.full)
+    except DunningError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    finally:
+        _, unkept = _keep(warehouse, settings, context)
+    # Yielded, because Dagster forgets what a step that fails has logged.
+    yield from _materialized(run, warehouse.longest_hold())
+    warn_of_unmapped(context, run.pulled)
+    for name, failure in run.pulled.failed.items():
+        context.log.error(f"{name} could not be read; what was known of its orders stays: {failure}")
+    publish_now_and_then(context, warehouse)
+    if run.unusual and not config.confirm:
+        raise dg.Failure(run.unusual, allow_retries=False)
+    if run.report and run.report.left:
+        reason = run.report.error or "Klaviyo may have accepted what is left, which the next run sends once more"
+        raise dg.Failure(f"{summary(run.report)}; {reason}", allow_retries=False)
+    if unkept:
+        raise dg.Failure(str(unkept), allow_retries=False)
+    yield dg.Output(None)
+
+
+def _materialized(run: OrderRun, held: float) -> Iterator[dg.AssetMaterialization]:
+    for table, counts_of in ((ORDER_EDITS, run.pulled.edits), (ORDERS, run.pulled.orders)):
+        yield dg.AssetMaterialization(asset_key(table), metadata=asdict(counts_of))
+    yield dg.AssetMaterialization(
+        ORDER_SERIES_KEY,
+        metadata={
+            **series_figures(run.now),
+            SOURCE_STATES: states_text(run.sources),
+            POLICY_HASH: run.policy_hash,
+            "live": run.live,
+            **({NEEDS_CONFIRMATION: run.unusual} if run.unusual else {}),
+            "longest_lock_seconds": held,
+        },
+    )
+    if run.report:
+        yield dg.AssetMaterialization(
+            asset_key(SENT_HISTORY),
+            description=summary(run.report),
+            metadata={
+                "batch_id": run.report.batch.batch_id,
+                "size": run.report.batch.size,
+                **run.report.outcomes,
+                "left": run.report.left,
+                "unresolved": run.report.unresolved,
+                "requests": run.report.requests,
+            },
+        )
+
+
+def publish_now_and_then(context: dg.OpExecutionContext, warehouse: Warehouse) -> None:
+    """Renews the copy for readers unless it is new: orders are decided every few minutes, and the file may be large."""
+    if warehouse.published_for() > PUBLISHED_SECONDS:
+        publish(context, warehouse)
+
+
+@dg.job(
+    name=ORDER_JOB,
+    description="Reminds of what edits of orders left to pay. Started by order_edits_sensor.",
+    tags={"dagster/max_runtime": str(MOST_SECONDS_SENDING)},
+)
+def order_job() -> None:
+    """One op: what is sent was pulled and decided a moment before."""
+    order_op()
 
 
 class ReplayConfig(dg.Config):

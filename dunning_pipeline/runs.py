@@ -16,6 +16,8 @@ JOBS = {"invoice": DAILY_JOB, "order": ORDER_JOB}
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
 BATCH_TAG = "dunning/batch_id"
+ORDER_REASON_TAG = "dunning/reason"
+"""Why the sensor asked for an order run."""
 STARTED_BY_HAND_TAG = "dunning/started_by"
 """Set on runs that `dunning run` starts: `dry_run`, or `send`, which the command then sends itself."""
 
@@ -39,3 +41,8 @@ def batch_is_live(policy: Policy, run: dg.DagsterRun, whole: Set[dg.AssetKey]) -
         and BACKFILL_TAG not in run.tags
         and run.tags.get(STARTED_BY_HAND_TAG) != DRY_RUN
     )
+
+
+SOURCE_STATES = "sources"
+"""Metadata of an order run: what each source showed, and when its next event is due."""
+POLICY_HASH = "policy_hash"

@@ -1,8 +1,11 @@
-"""Sensors: `send_reminders_sensor` asks for the sending of today's batch. It never opens the warehouse."""
+"""Sensors: `send_reminders_sensor` asks for the sending of today's batch, `order_edits_sensor` for runs of the order
+side. They never open the warehouse.
+"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from itertools import takewhile
 
 import dagster as dg
 from dagster import ResourceParam
@@ -10,17 +13,29 @@ from dagster import ResourceParam
 from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.jobs import send_run_config, send_tags
+from dunning_pipeline.order_polling import order_sources, version
+from dunning_pipeline.order_run import ORDERING, SourceState, states_from, why_no_orders
 from dunning_pipeline.resources.clock import system_clock
-from dunning_pipeline.runs import BATCH_TAG, NEEDS_CONFIRMATION, SEND_JOB
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.runs import (
+    BATCH_TAG,
+    NEEDS_CONFIRMATION,
+    ORDER_JOB,
+    ORDER_REASON_TAG,
+    POLICY_HASH,
+    SEND_JOB,
+    SOURCE_STATES,
+)
 from dunning_pipeline.sending import may_send
 from dunning_pipeline.settings import Settings
-from dunning_pipeline.tables import REMINDERS, SENT_HISTORY
+from dunning_pipeline.tables import ORDER_SERIES, REMINDERS, SENT_HISTORY
 
 PAUSES_SECONDS = (60, 600)
 """Between a failed send and the next try of the same batch; after one try more the sensor gives up."""
 
 INTERVAL_SECONDS = 30
 BATCHES_LOOKED_AT = 20
+RUNS_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -145,3 +160,174 @@ def send_reminders_sensor(
 ) -> dg.RunRequest | dg.SkipReason:
     """Gathers and decides."""
     return decide_send(gather_send_view(context.instance, settings, system_clock().timestamp()))
+
+
+ORDER_INTERVAL_SECONDS = 10
+STARTING_SECONDS = 60
+"""Within so long after its start a run has taken its lock."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=10)
+"""Between a failed order run and the next: twice as long after each, for as long as they fail."""
+POLLED_EVERY = timedelta(minutes=10)
+"""How often a source is pulled that cannot be asked whether anything has changed, or that could not be read."""
+
+
+@dataclass(frozen=True)
+class OrdersView:
+    """What the sensor of the order side sees.
+
+    `refusal`: why it does nothing (None: it works). `last`: what the latest run left of each source. `showing`: what
+    each source shows now, `unreadable`: why others could not be asked. `failures`: how many runs in a row failed, and
+    `failed_for` how long ago the latest did. `unusual`: why what is due waits for somebody to confirm it. `live`:
+    whether due events would be sent.
+    """
+
+    now: datetime
+    policy_hash: str = ""
+    refusal: str | None = None
+    underway: bool = False
+    last: Mapping[str, SourceState] | None = None
+    last_policy_hash: str = ""
+    showing: Mapping[str, str | None] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    failures: int = 0
+    failed_for: timedelta = timedelta()
+    unusual: str | None = None
+    live: bool = False
+
+
+def decide_order_run(view: OrdersView) -> dg.RunRequest | dg.SkipReason:
+    """Asks for a run when orders changed or an event is due; never for two at once."""
+    if view.refusal:
+        return dg.SkipReason(view.refusal)
+    if view.underway:
+        return dg.SkipReason(f"a run of {ORDER_JOB} is under way")
+    pause = min(FIRST_PAUSE * 2 ** max(view.failures - 1, 0), LONGEST_PAUSE)
+    if view.failures and view.failed_for < pause:
+        return dg.SkipReason(
+            f"the last {view.failures} runs of {ORDER_JOB} failed: look at the latest; it is tried again "
+            f"{pause.total_seconds():.0f} s after it, and no edit is lost meanwhile"
+        )
+    reason = _why_run(view)
+    if reason:
+        return dg.RunRequest(tags={ORDER_REASON_TAG: reason})
+    return dg.SkipReason("; ".join(_why_not(view)))
+
+
+def _why_run(view: OrdersView) -> str | None:
+    """Why a run is due, in a few words; None if it is not."""
+    if view.last is None or view.policy_hash != view.last_policy_hash:
+        return "first run by this policy" if view.showing or not view.unreadable else None
+    for name, shown in view.showing.items():
+        reason = _why_pull(name, shown, view)
+        if reason:
+            return reason
+    return "tried again" if view.failures else None
+
+
+def _why_pull(name: str, shown: str | None, view: OrdersView) -> str | None:
+    state = (view.last or {}).get(name)
+    if state is None:
+        return f"{name} is new"
+    if state.failed or shown is None:
+        return f"{name} is pulled every {POLLED_EVERY}" if view.now - state.pulled_at >= POLLED_EVERY else None
+    if shown != state.version:
+        return f"{name} changed"
+    is_due = state.next_due_at is not None and state.next_due_at <= view.now
+    return f"an event about an order of {name} is due" if is_due and view.live and not view.unusual else None
+
+
+def _why_not(view: OrdersView) -> Iterator[str]:
+    states = view.last or {}
+    for name, error in view.unreadable.items():
+        known = f"its orders are known as of {states[name].pulled_at:%Y-%m-%d %H:%M} UTC; " if name in states else ""
+        yield f"{name} could not be asked, {known}nothing is sent about them until it answers: {error}"
+    for name in view.showing:
+        if name in states and states[name].failed:
+            yield f"{name} could not be pulled, which is tried every {POLLED_EVERY}: {states[name].failed}"
+    if view.unusual:
+        yield view.unusual
+    if view.showing:
+        due = min((state.next_due_at for state in states.values() if state.next_due_at), default=None)
+        then = f"the next event is due at {due:%Y-%m-%d %H:%M:%S} UTC" if due else "no event is due"
+        yield f"no order has changed; {then if view.live else then + ', and sending.live is false'}"
+
+
+def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: float) -> OrdersView:
+    """What `decide_order_run` needs, from Dagster's records and one cheap request to each source.
+
+    `now` is in seconds since 1970, as Dagster's records have it.
+    """
+    at = settings.clock()
+    try:
+        policy, refusal = settings.policy, why_no_orders(settings)
+    except DunningError as error:
+        return OrdersView(at, refusal=f"the policy is wrong: {error}")
+    if refusal:
+        return OrdersView(at, refusal=refusal)
+    runs = instance.get_run_records(dg.RunsFilter(job_name=ORDER_JOB), limit=RUNS_LOOKED_AT)
+    if any(_is_underway(record, settings, now) for record in runs):
+        return OrdersView(at, underway=True)
+    metadata = _latest_order_run(instance)
+    last = states_from(str(metadata[SOURCE_STATES].value)) if metadata else None
+    unusual = metadata[NEEDS_CONFIRMATION].value if NEEDS_CONFIRMATION in metadata else None
+    failed = [] if unusual else list(takewhile(_failed, runs))
+    showing, unreadable = _ask_sources(settings)
+    return OrdersView(
+        now=at,
+        policy_hash=policy.hash,
+        last=last,
+        last_policy_hash=str(metadata[POLICY_HASH].value) if metadata else "",
+        showing=showing,
+        unreadable=unreadable,
+        failures=len(failed),
+        failed_for=timedelta(seconds=now - (failed[0].end_time or now)) if failed else timedelta(),
+        unusual=str(unusual) if unusual else None,
+        live=policy.sending.live,
+    )
+
+
+def _latest_order_run(instance: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue]:
+    """What the latest run of the order side left; runs that only decided, as somebody may do by hand, left nothing."""
+    for record in instance.fetch_materializations(asset_key(ORDER_SERIES), limit=RUNS_LOOKED_AT).records:
+        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+        if SOURCE_STATES in metadata:
+            return metadata
+    return {}
+
+
+def _is_underway(record: dg.RunRecord, settings: Settings, now: float) -> bool:
+    """Whether a run is not over. One that was killed looks so for long, but no longer has its lock."""
+    if record.dagster_run.status in _FINISHED:
+        return False
+    started = record.start_time or now
+    return now - started < STARTING_SECONDS or Warehouse(settings.warehouse_path).is_taken(ORDERING)
+
+
+def _failed(record: dg.RunRecord) -> bool:
+    return record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
+
+
+def _ask_sources(settings: Settings) -> tuple[dict[str, str | None], dict[str, str]]:
+    """What each source shows, and why others could not be asked: a failed read is not an empty shop."""
+    showing: dict[str, str | None] = {}
+    unreadable: dict[str, str] = {}
+    for name in order_sources(settings.policy):
+        try:
+            showing[name] = version(name, settings)
+        except DunningError as error:
+            unreadable[name] = str(error)
+    return showing, unreadable
+
+
+@dg.sensor(
+    name="order_edits_sensor",
+    job_name=ORDER_JOB,
+    minimum_interval_seconds=ORDER_INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Asks for order_reminders when an order changed, or an event about one is due.",
+)
+def order_edits_sensor(
+    context: dg.SensorEvaluationContext, settings: ResourceParam[Settings]
+) -> dg.RunRequest | dg.SkipReason:
+    """Gathers and decides."""
+    return decide_order_run(gather_orders_view(context.instance, settings, system_clock().timestamp()))

@@ -3,7 +3,7 @@
 Orders and their edits are pulled by one step, because shops yield them together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import dagster as dg
@@ -15,10 +15,10 @@ from dunning_pipeline.doubts import about_invoices, about_other_currencies
 from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.pulling import pull
-from dunning_pipeline.pulling_shops import TableCounts, pull_shops
+from dunning_pipeline.pulling_orders import PulledOrders, counted, pull_orders
+from dunning_pipeline.pulling_shops import TableCounts
 from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES, OF_ORDERS, Loaded
 from dunning_pipeline.resources.readers import fed_tables
-from dunning_pipeline.resources.staging import Staged
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import INVOICES, ORDER_EDITS, ORDERS, PAYMENTS, SOURCE_TABLES, Table
@@ -135,45 +135,34 @@ def _orders_asset() -> dg.AssetsDefinition:
         ],
         check_specs=[rejected_spec(key) for key in keys],
     )
-    def pull_orders(
+    def pull_orders_and_edits(
         context: dg.AssetExecutionContext,
         config: PullConfig,
         warehouse: ResourceParam[Warehouse],
         settings: ResourceParam[Settings],
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        """Edits before orders; shops, which yield both, in between."""
         warehouse.longest_hold()
-        run_id, table = context.run.run_id, ORDER_EDITS
-        try:
-            edits = counted(*pull(settings, warehouse, ORDER_EDITS, run_id, full=config.full))
-            table = ORDERS
-            shops = pull_shops(settings, warehouse, run_id, full=config.full)
-            orders = counted(*pull(settings, warehouse, ORDERS, run_id, full=config.full))
-        except TooManyRejectedRows as error:
-            yield check_rejected(asset_key(table), error)
-            raise
+        pulled = pull_orders(settings, warehouse, context.run.run_id, full=config.full)
         held = warehouse.longest_hold()
-        for each, of_tables, of_shops in ((ORDER_EDITS, edits, shops.edits), (ORDERS, orders, shops.orders)):
-            yield check_rejected(asset_key(each))
+        for table, counts_of in ((ORDER_EDITS, pulled.edits), (ORDERS, pulled.orders)):
+            lost = [error for error in pulled.failed.values() if isinstance(error, TooManyRejectedRows)]
+            yield check_rejected(asset_key(table), next(iter(lost), None))
             yield dg.MaterializeResult(
-                asset_key(each),
-                metadata={**_figures(warehouse, each, of_tables + of_shops), "longest_lock_seconds": held},
+                asset_key(table),
+                metadata={**_figures(warehouse, table, counts_of), "longest_lock_seconds": held},
             )
-        if shops.unmapped:
-            seen = ", ".join(f"{title or 'none'} ({count})" for title, count in shops.unmapped.most_common(10))
-            context.log.warning(f"edits by apps that edited_by_apps does not name count as other: {seen}")
+        warn_of_unmapped(context, pulled)
+        for error in pulled.failed.values():
+            raise error
 
-    return pull_orders
+    return pull_orders_and_edits
 
 
-def counted(staged: Sequence[Staged], loaded: Loaded) -> TableCounts:
-    """What a pull of a table came to."""
-    return TableCounts(
-        pulled=sum(part.pulled for part in staged),
-        written=loaded.written,
-        duplicates=sum(part.duplicates for part in staged),
-        rejected=loaded.rejected,
-    )
+def warn_of_unmapped(context: dg.AssetExecutionContext | dg.OpExecutionContext, pulled: PulledOrders) -> None:
+    """Names the apps without a party in the log of the run (RULES 8.1)."""
+    if pulled.shops.unmapped:
+        seen = ", ".join(f"{title or 'none'} ({count})" for title, count in pulled.shops.unmapped.most_common(10))
+        context.log.warning(f"edits by apps that edited_by_apps does not name count as other: {seen}")
 
 
 def _figures(warehouse: Warehouse, table: Table, pulled: TableCounts) -> Metadata:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from math import inf
 from pathlib import Path
 
 import duckdb
@@ -86,7 +87,7 @@ class Warehouse:
     def only_one(self, name: str) -> Iterator[None]:
         """Something that takes many transactions and that one process does at a time. Raises WarehouseError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(f"{name}.lock"), timeout=self.lock_timeout)
+        lock = FileLock(self._lock_of(name), timeout=self.lock_timeout)
         try:
             lock.acquire()
         except Timeout as timeout:
@@ -96,6 +97,19 @@ class Warehouse:
             yield
         finally:
             lock.release()
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a process is at what `only_one` lets one do; the file itself is not opened."""
+        lock = FileLock(self._lock_of(name), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def _lock_of(self, name: str) -> Path:
+        return self.path.with_name(f"{name.replace(' ', '-')}.lock")
 
     def fetch(self, query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:
         """The rows of `query`: dates as datetime64, money as int64, text as str, never floats for money."""
@@ -123,7 +137,7 @@ class Warehouse:
 
         They never meet a half-written file.
         """
-        target = self.path.parent / "published" / self.path.name
+        target = self._published
         make_private_folder(target.parent)
         partial = target.with_suffix(f".{os.getpid()}.partial")
         partial.touch(mode=PRIVATE_FILE)
@@ -135,6 +149,14 @@ class Warehouse:
         partial.replace(target)
         _publish_newest_day(target)
         return target
+
+    def published_for(self) -> float:
+        """For how many seconds the copy for readers has been as it is; infinite without one."""
+        return time.time() - self._published.stat().st_mtime if self._published.exists() else inf
+
+    @property
+    def _published(self) -> Path:
+        return self.path.parent / "published" / self.path.name
 
     def longest_hold(self) -> float:
         """Seconds for which the lock was held at most since the last call of this method."""
