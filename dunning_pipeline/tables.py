@@ -417,7 +417,7 @@ ORDER_EDITS = Table(
         _text("currency", "ISO 4217 code of outstanding_after"),
         _money("outstanding_after_minor", "what was outstanding after it"),
     )
-    + (_SOURCE, _ORDER_KEY),
+    + (_instant("seen_at", "when a pull saw it first; never before it was made"), _SOURCE, _ORDER_KEY),
 )
 
 ORDER_OBSERVATIONS = Table(

@@ -204,6 +204,8 @@ class Loader:
         if self.table is ORDERS:
             connection.execute(_OUTDATED)
         connection.execute(self._merge_statement(), {"source": staged.source})
+        if self.table is ORDER_EDITS:
+            connection.execute(_FIRST_SEEN, {"seen_at": part.newest_at or self.pulled_at})
         return refused
 
     def _observe_orders(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> None:
@@ -394,6 +396,11 @@ def _of_two_sources(table: Table) -> str:
         where t.source <> $source and list_contains($present, t.source)
     """
 
+
+_FIRST_SEEN = f"""
+    update {ORDER_EDITS.qualified} set seen_at = greatest($seen_at, edited_at)
+    where seen_at is null and edit_id in (select edit_id from incoming)
+"""
 
 _OUTDATED = f"""
     delete from incoming

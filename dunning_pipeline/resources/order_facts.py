@@ -54,7 +54,7 @@ def fetch_order_facts(connection: duckdb.DuckDBPyConnection, policy: Policy, now
 
 
 _EDITS = """
-    select order_key, edit_id, edited_at, edited_by, kind
+    select order_key, edit_id, edited_at, coalesce(seen_at, edited_at) as seen_at, edited_by, kind
     from source.order_edits semi join decided_orders using (order_key)
     order by edit_id
 """

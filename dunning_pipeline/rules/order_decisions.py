@@ -244,7 +244,7 @@ def _edits_of(derived: Derived, alive: pd.DataFrame) -> pd.DataFrame:
         edit_at=derived.series["edit_at"].to_numpy()[alive["series"]],
         order_key=derived.lineages.orders["order_key"].to_numpy()[alive["order"]],
     )[["lineage", "edit_at", "order_key"]]
-    edits = derived.edits.loc[derived.edits["qualifies"], ["lineage", "at", "edit_id", "edited_at", "kind"]]
+    edits = derived.edits.loc[derived.edits["qualifies"], ["lineage", "at", "edited", "edit_id", "edited_at", "kind"]]
     edits = edits.merge(live, on="lineage", validate="m:1")
-    edits = edits[edits["at"] >= edits["edit_at"]].sort_values(["order_key", "at"])
+    edits = edits[edits["at"] >= edits["edit_at"]].sort_values(["order_key", "at", "edited"])
     return edits[["order_key", "edit_id", "edited_at", "kind"]].reset_index(drop=True)

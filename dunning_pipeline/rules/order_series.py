@@ -47,7 +47,7 @@ class OrderFacts:
         orders: order_key (unique), order_id, source, name, buyer, currency, outstanding_minor, created_at,
             cancelled_at, replaces_order_key (-1: none), unclear (whether it can no longer be read), email, phone,
             external_id.
-        edits: order_key, edit_id (unique), edited_at, edited_by, kind.
+        edits: order_key, edit_id (unique), edited_at, seen_at (when it became known), edited_by, kind.
         observations: order_key, observed_at, currency, outstanding_minor, financial_status, fulfillment_status,
             cancelled_at.
         sent: what was sent of each series: order_key, first_edit_id, occurrence (the last one accepted; 0: none),
@@ -134,7 +134,8 @@ class Derived:
             events belong to it), started_at, ended_at (NEVER: it is alive), state (number of STATES); times int64
             microseconds. In order of lineage and time.
         lineages: which order stands for which lineage.
-        edits: `OrderFacts.edits` and the implied ones with `lineage`, `at`, `by_party` and `qualifies`.
+        edits: `OrderFacts.edits` and the implied ones with `lineage`, `edited` and `at` (int64 microseconds: when it
+            was made, and its place among the observations), `by_party` and `qualifies`.
         latest: by row of an order that begins a lineage: state (of the lineage's latest observation that ends, else
             OPEN; -1: never observed) and `edited` (whether a qualifying edit came after the latest end).
     """
@@ -154,8 +155,9 @@ def derive_series(facts: OrderFacts, reminders: OrderReminders, start: datetime)
         start: edits before it do not count.
     """
     lineages = Lineages.of(facts.orders)
-    edits = _counted(_with_replacements(facts.edits, lineages), lineages, reminders, start)
     seen = _seen(facts.observations, lineages)
+    edits = _counted(_with_replacements(facts.edits, lineages), lineages, reminders, start)
+    edits = edits.assign(at=_times(edits, seen))
     state = _states(seen, reminders)
     timeline = _timeline(edits, seen, state, lineages)
     series = _series(timeline, edits, state)
@@ -173,19 +175,31 @@ def _with_replacements(edits: pd.DataFrame, lineages: Lineages) -> pd.DataFrame:
             "order_key": created["order_key"].to_numpy(),
             "edit_id": "replacement of " + replaced["order_id"].to_numpy() + " by " + created["order_id"].to_numpy(),
             "edited_at": created["created_at"].to_numpy(),
+            "seen_at": created["created_at"].to_numpy(),
             "edited_by": last_by.reindex(replaced["order_key"]).to_numpy(),
             "kind": "replacement",
         }
-    ).astype(edits[["order_key", "edit_id", "edited_at", "edited_by", "kind"]].dtypes)
+    ).astype(edits[["order_key", "edit_id", "edited_at", "seen_at", "edited_by", "kind"]].dtypes)
     return pd.concat([edits, implied[implied["edited_at"].notna()]], ignore_index=True)
 
 
 def _counted(edits: pd.DataFrame, lineages: Lineages, reminders: OrderReminders, start: datetime) -> pd.DataFrame:
-    row, at = lineages.rows(edits["order_key"]), microseconds(edits["edited_at"])
+    row, edited = lineages.rows(edits["order_key"]), microseconds(edits["edited_at"])
     by_party = np.full(len(edits), ANYBODY in reminders.edited_by) | edits["edited_by"].isin(reminders.edited_by)
-    begun = at >= microsecond(start)
-    counted = edits.assign(lineage=lineages.first[row], at=at, by_party=by_party, qualifies=by_party & begun)
+    begun = edited >= microsecond(start)
+    counted = edits.assign(lineage=lineages.first[row], edited=edited, by_party=by_party, qualifies=by_party & begun)
     return counted[row >= 0].reset_index(drop=True)
+
+
+def _times(edits: pd.DataFrame, seen: pd.DataFrame) -> np.ndarray:
+    """When each edit takes its place among the observations of its lineage: before the first that knows of it.
+
+    Sources round times, and tell some edits late. What was observed before an edit was known does not show what the
+    edit left, even where it is dated later; only if nothing was observed since, it is all there is.
+    """
+    latest = seen.groupby("lineage")["at"].max().reindex(edits["lineage"], fill_value=NO_TIME).to_numpy()
+    times: np.ndarray = np.maximum(edits["edited"], np.minimum(microseconds(edits["seen_at"]), latest)).to_numpy()
+    return times
 
 
 def _seen(observations: pd.DataFrame, lineages: Lineages) -> pd.DataFrame:
@@ -209,11 +223,12 @@ def _states(seen: pd.DataFrame, reminders: OrderReminders) -> np.ndarray:
 def _timeline(edits: pd.DataFrame, seen: pd.DataFrame, state: np.ndarray, lineages: Lineages) -> Timeline:
     qualifying = np.flatnonzero(edits["qualifies"])
     is_edit = np.repeat([True, False], [len(qualifying), len(seen)])
+    made = np.concatenate([edits["edited"].to_numpy()[qualifying], seen["at"]])
     lineage = np.concatenate([edits["lineage"].to_numpy()[qualifying], seen["lineage"]])
     time = np.concatenate([edits["at"].to_numpy()[qualifying], seen["at"]])
     row = np.concatenate([qualifying, np.arange(len(seen))])
     ends = np.concatenate([np.zeros(len(qualifying), dtype=bool), state != OPEN])
-    order = np.lexsort((~is_edit, time, lineage))
+    order = np.lexsort((made, ~is_edit, time, lineage))
     return Timeline(lineage[order], time[order], row[order], is_edit[order], ends[order])
 
 
