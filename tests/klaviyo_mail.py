@@ -7,25 +7,30 @@ import csv
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
-from babel.dates import format_date
-from babel.numbers import format_currency
+import pandas as pd
 from django.conf import settings as django_settings
 from django.template import Context, Engine, Library, Template
 from support import MovingClock, Pipeline, settings_at
 
+from dunning_pipeline.policy import parse_policy
+from dunning_pipeline.rules.money import CURRENCY
+from dunning_pipeline.rules.order_events import CHANGES_LISTED, order_events
 from dunning_pipeline.templates import LANGUAGES, template_files
 
 Event = dict[str, Any]
 """The properties of an event, as Klaviyo hands them to a template."""
 
-TODAY = date(2026, 11, 16)
+NOW = datetime(2026, 11, 16, 8, 30, tzinfo=UTC)
+TODAY = NOW.date()
 UNKNOWN = "no such variable"
 """Stands where a template prints a property that the event does not have."""
 ORGANIZATION = {"name": "Quayside Supplies & Co", "full_address": "12 Harbour Street, Cork, Ireland"}
@@ -59,7 +64,7 @@ workflows:
   - name: standard
     default: true
     actions: [{name: almost_due, day: -3}, {name: due_today, day: 0}, {name: reminder_1, day: 1}]
-klaviyo: {invoices_listed: LISTED}
+klaviyo: {invoices_listed: 4}
 sources:
   books:
     kind: files
@@ -67,6 +72,8 @@ sources:
 """
 Owed = tuple[int, str, str]
 """An invoice: days from today to its due date, amount and currency."""
+Change = tuple[str, int | None, int | None]
+"""What an edit changed: title, quantity and cents."""
 
 AWKWARD = '<b>Weaver & Lamb</b> "Söhne"'
 CASES: Mapping[str, Sequence[Owed]] = {
@@ -82,16 +89,14 @@ CASES: Mapping[str, Sequence[Owed]] = {
     "bare": [(-9, "1234567.89", "EUR")],
     "awkward": [(-3, "5.00", "EUR")],
 }
-LISTED = 4
+LISTED = parse_policy(POLICY, "dunning.yaml").klaviyo.invoices_listed
 
 
-def invoice_events(home: Path, cases: Mapping[str, Sequence[Owed]] = CASES, listed: int = LISTED) -> dict[str, Event]:
+def invoice_events(home: Path, cases: Mapping[str, Sequence[Owed]] = CASES, policy: str = POLICY) -> dict[str, Event]:
     """What the daily job makes of a customer of each case and language, by the customer's id."""
     _write_books(home, cases)
-    policy = POLICY.replace("LISTED", str(listed))
-    clock = MovingClock(datetime(TODAY.year, TODAY.month, TODAY.day, 8, 30, tzinfo=UTC))
     with dg.DagsterInstance.ephemeral() as instance:
-        pipeline = Pipeline(settings_at(home, policy, clock), instance)
+        pipeline = Pipeline(settings_at(home, policy, MovingClock(NOW)), instance)
         assert pipeline.daily().success
     bodies = pipeline.warehouse.fetch("select customer_id, body from dunning.reminders")
     return {customer_id: _properties(body) for customer_id, body in bodies.to_numpy()}
@@ -129,38 +134,89 @@ def _write_csv(path: Path, header: str, rows: Sequence[Sequence[object]]) -> Non
         csv.writer(file).writerows([header.split(","), *rows])
 
 
-def order_event(language: str, **properties: object) -> Event:
-    """An event about an edited order in the contract's shape."""
-    return {
-        "reminder_id": "8f18493c-bedd-5dfa-8ce6-9178336bb211",
-        "customer_id": "7001",
-        "customer_name": "Ada Byron",
-        "currency": "EUR",
-        **_money("outstanding", 42_50, language),
-        "payment_url": "https://shop.test/pay/1031?key=a&locale=en",
-        **_date("sent_on", TODAY, language),
-        "order_id": "gid://shopify/Order/1031",
-        "order_name": "#1031",
-        **_money("total", 131_50, language),
-        **_money("paid", 89_00, language),
-        "order_status_url": "https://shop.test/orders/1031?key=a&b=c",
-        **_date("edited_at", TODAY, language),
-        "edit_kind": "item_added",
-        "occurrence": 1,
-        "hours_since_edit": 0,
-        "changes": [
-            {"title": "Linen apron, indigo", "quantity": 1, **_money("amount", 38_00, language)},
-            {"title": "Shipping", "quantity": None, **_money("amount", 4_50, language)},
-        ],
-    } | properties
+@dataclass(frozen=True)
+class Order:
+    """An edited order; `changes` are title, quantity and cents."""
+
+    occurrence: int = 1
+    customer_name: str | None = "Ada Byron"
+    name: str = "#1031"
+    pay_url: str | None = "https://shop.test/pay/1031?key=a&locale=en"
+    status_url: str | None = "https://shop.test/orders/1031?key=a&b=c"
+    changes: Sequence[Change] = (("Linen apron, indigo", 1, 38_00), ("Shipping", None, 4_50))
 
 
-def _money(name: str, cents: int, language: str) -> Event:
-    return {name: cents / 100, f"{name}_display": format_currency(cents / 100, "EUR", locale=language)}
+ORDERS: Mapping[str, Order] = {
+    "first": Order(),
+    "again": Order(occurrence=2),
+    "not payable": Order(pay_url=None),
+    "without page": Order(status_url=None),
+    "bare": Order(customer_name=None, pay_url=None, status_url=None, changes=()),
+    "awkward": Order(customer_name=AWKWARD, name="#1031<&>", changes=[("Tea <&> cake", -2, None)]),
+    "one left out": Order(changes=[("Scone", 1, 2_50)] * (CHANGES_LISTED + 1)),
+    "many left out": Order(changes=[("Scone", 1, 2_50)] * (CHANGES_LISTED + 7)),
+}
 
 
-def _date(name: str, day: date, language: str) -> Event:
-    return {name: day.isoformat(), f"{name}_display": format_date(day, "long", locale=language)}
+@cache
+def order_events_made() -> Mapping[tuple[str, str], Event]:
+    """What the pipeline makes of each order for a customer of each language, by both."""
+    made = list(product(ORDERS, LANGUAGES))
+    orders = _order_rows([(ORDERS[case], language) for case, language in made])
+    decisions = pd.DataFrame(
+        {
+            "order_key": orders["order_key"],
+            "reminder_id": "reminder-" + orders["order_key"].astype("str"),
+            "occurrence": [ORDERS[case].occurrence for case, _ in made],
+        }
+    )
+    edits = pd.DataFrame(
+        {
+            "order_key": orders["order_key"],
+            "edit_id": orders["order_key"].astype("str"),
+            "edited_at": pd.Timestamp(NOW),
+            "kind": "item_added",
+        }
+    )
+    changes = _change_rows([ORDERS[case] for case, _ in made])
+    events = order_events(decisions, orders, edits, changes, parse_policy(POLICY, "dunning.yaml"), NOW)
+    assert events["refusal"].isna().all()
+    return {which: _properties(body) for which, body in zip(made, events["body"], strict=True)}
+
+
+def _order_rows(made: Sequence[tuple[Order, str]]) -> pd.DataFrame:
+    """As `order_events` takes orders; an order's key is its place."""
+    rows = [
+        {
+            "order_key": key,
+            "order_id": f"gid://shopify/Order/{key}",
+            "name": order.name,
+            "customer_id": f"gid://shopify/Customer/{key}",
+            "customer_name": order.customer_name,
+            "language": language,
+            "currency": "EUR",
+            "total_minor": 131_50,
+            "outstanding_minor": 42_50,
+            "received_minor": 89_00,
+            "pay_url": order.pay_url,
+            "status_url": order.status_url,
+            "email": f"ada-{key}@shop.test",
+        }
+        for key, (order, language) in enumerate(made)
+    ]
+    texts = dict.fromkeys(("customer_name", "pay_url", "status_url"), "str")
+    return pd.DataFrame(rows).astype({"currency": CURRENCY} | texts)
+
+
+def _change_rows(orders: Sequence[Order]) -> pd.DataFrame:
+    """As `order_events` takes changes; the id of an order's only edit is its place."""
+    rows = [
+        (str(key), place, *change)
+        for key, order in enumerate(orders)
+        for place, change in enumerate(order.changes, start=1)
+    ]
+    frame = pd.DataFrame(rows, columns=["edit_id", "place", "title", "quantity", "amount_minor"])
+    return frame.astype({"edit_id": "str", "title": "str", "quantity": "Int64", "amount_minor": "Int64"})
 
 
 def renew_pictures(folder: Path) -> None:
@@ -168,7 +224,10 @@ def renew_pictures(folder: Path) -> None:
     with TemporaryDirectory() as temporary:
         home = Path(temporary)
         reminder = invoice_events(home, {"several": CASES["several"]})["several en"]
-        for name, event, height in (("invoice-reminder", reminder, 975), ("order-balance", order_event("en"), 875)):
+        for name, event, height in (
+            ("invoice-reminder", reminder, 975),
+            ("order-balance", order_events_made()["first", "en"], 865),
+        ):
             page = home / f"{name}.html"
             page.write_text(rendered(f"{name}.en.html", event), encoding="utf-8")
             _photograph(page, folder / f"{name}.png", height)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from klaviyo_mail import AWKWARD, CASES, LISTED, UNKNOWN, Event, invoice_events, order_event, rendered
+from klaviyo_mail import CASES, LISTED, ORDERS, POLICY, UNKNOWN, Event, invoice_events, order_events_made, rendered
 
 from dunning_pipeline.policy import Klaviyo
 from dunning_pipeline.templates import LANGUAGES, NAMES, template_files, texts_of
@@ -18,12 +18,6 @@ WITHOUT_CONTENT = {"area", "base", "br", "col", "hr", "img", "input", "link", "m
 GMAIL_CLIPS_AT = 102_000
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-ORDERS = {
-    "first": {},
-    "again": {"occurrence": 3, "hours_since_edit": 48},
-    "bare": dict.fromkeys(("customer_name", "payment_url", "order_status_url", "edit_kind")) | {"changes": []},
-    "awkward": {"customer_name": AWKWARD, "order_name": "#1031<&>"},
-}
 MAILS = [
     *(("invoice-reminder", case, language) for case in CASES for language in LANGUAGES),
     *(("order-balance", case, language) for case in ORDERS for language in LANGUAGES),
@@ -39,7 +33,7 @@ def reminders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Event]:
 
 @pytest.fixture
 def event(reminders: dict[str, Event], name: str, case: str, language: str) -> Event:
-    return reminders[f"{case} {language}"] if name == "invoice-reminder" else order_event(language, **ORDERS[case])
+    return reminders[f"{case} {language}"] if name == "invoice-reminder" else order_events_made()[case, language]
 
 
 def text_of(html: str) -> str:
@@ -51,8 +45,8 @@ def reminder_text(reminders: dict[str, Event], case: str, language: str) -> str:
     return text_of(rendered(f"invoice-reminder.{language}.html", reminders[f"{case} {language}"]))
 
 
-def order_text(language: str, **properties: object) -> str:
-    return text_of(rendered(f"order-balance.{language}.html", order_event(language, **properties)))
+def order_mail(case: str, language: str) -> str:
+    return rendered(f"order-balance.{language}.html", order_events_made()[case, language])
 
 
 def said(language: str, name: str, key: str) -> str:
@@ -106,7 +100,7 @@ def test_templates_use_nothing_that_klaviyo_lacks(file_name: str) -> None:
 @every_language
 def test_every_property_that_a_template_names_is_in_the_event(reminders: dict[str, Event], language: str) -> None:
     """Django says nothing of an unknown name in a condition."""
-    reminder, order = reminders[f"several {language}"], order_event(language)
+    reminder, order = reminders[f"several {language}"], order_events_made()["first", language]
     parts = {
         "invoice": reminder["invoices"][0],
         "total": reminder["totals_by_currency"][0],
@@ -250,7 +244,7 @@ def links_of(html: str) -> list[str]:
 
 @every_language
 def test_an_order_mail_shows_what_changed_and_what_is_left(language: str) -> None:
-    event, text = order_event(language), order_text(language)
+    event, text = order_events_made()["first", language], text_of(order_mail("first", language))
     assert [one_line(event[f"{key}_display"]) in text for key in ("total", "paid", "outstanding")] == [True] * 3
     first, second = event["changes"]
     assert f"1 {TIMES} {first['title']} {one_line(first['amount_display'])}" in text
@@ -261,25 +255,38 @@ def test_an_order_mail_shows_what_changed_and_what_is_left(language: str) -> Non
 @every_language
 def test_an_order_mail_says_that_it_comes_again(language: str) -> None:
     texts = {key: said(language, "order-balance", key) for key in ("first", "again")}
-    for occurrence, key, other in ((None, "first", "again"), (1, "first", "again"), (2, "again", "first")):
-        text = order_text(language, occurrence=occurrence)
-        assert texts[key] in text
+    for case, other in (("first", "again"), ("again", "first")):
+        text = text_of(order_mail(case, language))
+        assert texts[case] in text
         assert texts[other] not in text
 
 
 @every_language
 def test_an_order_mail_links_to_payment_and_order_where_it_can(language: str) -> None:
-    event = order_event(language)
-    wanted = [event["payment_url"], event["order_status_url"]]
-    file_name = f"order-balance.{language}.html"
-    assert links_of(rendered(file_name, event))[:-1] == wanted
-    assert links_of(rendered(file_name, order_event(language, payment_url=None)))[:-1] == wanted[1:]
-    assert links_of(rendered(file_name, order_event(language, order_status_url=None)))[:-1] == wanted[:1]
+    pay, look, unsubscribe = ORDERS["first"].pay_url, ORDERS["first"].status_url, "https://klaviyo.test/unsubscribe"
+    found = {case: links_of(order_mail(case, language)) for case in ("first", "not payable", "without page", "bare")}
+    assert found == {
+        "first": [pay, look, unsubscribe],
+        "not payable": [look, unsubscribe],
+        "without page": [pay, unsubscribe],
+        "bare": [unsubscribe],
+    }
+
+
+@every_language
+def test_changes_left_out_are_counted(language: str) -> None:
+    texts = texts_of(language)["order-balance"]
+    many = texts["omitted"].replace("{{ event.changes_omitted }}", "7")
+    assert texts["one_omitted"] in text_of(order_mail("one left out", language))
+    assert many in text_of(order_mail("many left out", language))
+    assert said(language, "order-balance", "omitted") not in text_of(order_mail("first", language))
 
 
 def test_a_mail_with_as_many_invoices_as_are_listed_by_default_is_not_clipped(tmp_path: Path) -> None:
-    listed = Klaviyo().invoices_listed
-    events = invoice_events(tmp_path, {"long": [(-n, "1234.50", "EUR") for n in range(1, listed + 9)]}, listed)
+    policy = re.sub("^klaviyo:.*\n", "", POLICY, flags=re.M)
+    overdue = [(-n, "1234.50", "EUR") for n in range(1, Klaviyo().invoices_listed + 9)]
+    events = invoice_events(tmp_path, {"long": overdue}, policy)
     for language in LANGUAGES:
-        html = rendered(f"invoice-reminder.{language}.html", events[f"long {language}"])
-        assert len(html.encode()) < GMAIL_CLIPS_AT
+        event = events[f"long {language}"]
+        assert (len(event["invoices"]), event["invoices_omitted"]) == (Klaviyo().invoices_listed, 8)
+        assert len(rendered(f"invoice-reminder.{language}.html", event).encode()) < GMAIL_CLIPS_AT
