@@ -5,6 +5,7 @@
 
 import csv
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ import dagster as dg
 import pandas as pd
 from django.conf import settings as django_settings
 from django.template import Context, Engine, Library, Template
-from support import MovingClock, Pipeline, settings_at
+from support import MovingClock, Pipeline, pull_tables, settings_at
 
+from dunning_pipeline.ordering import decide_orders_now, order_pieces
 from dunning_pipeline.policy import parse_policy
-from dunning_pipeline.rules.money import CURRENCY
-from dunning_pipeline.rules.order_events import CHANGES_LISTED, order_events
+from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.rules.order_events import CHANGES_LISTED
+from dunning_pipeline.tables import SENT_HISTORY
 from dunning_pipeline.templates import LANGUAGES, template_files
 
 Event = dict[str, Any]
@@ -31,6 +34,7 @@ Event = dict[str, Any]
 
 NOW = datetime(2026, 11, 16, 8, 30, tzinfo=UTC)
 TODAY = NOW.date()
+EDITED_AT = NOW - timedelta(hours=26)
 UNKNOWN = "no such variable"
 """Stands where a template prints a property that the event does not have."""
 ORGANIZATION = {"name": "Quayside Supplies & Co", "full_address": "12 Harbour Street, Cork, Ireland"}
@@ -72,8 +76,8 @@ sources:
 """
 Owed = tuple[int, str, str]
 """An invoice: days from today to its due date, amount and currency."""
-Change = tuple[str, int | None, int | None]
-"""What an edit changed: title, quantity and cents."""
+Change = tuple[str, int | None, str | None]
+"""What an edit changed: title, quantity and amount."""
 
 AWKWARD = '<b>Weaver & Lamb</b> "Söhne"'
 CASES: Mapping[str, Sequence[Owed]] = {
@@ -110,7 +114,7 @@ def _properties(body: str) -> Event:
 
 def _write_books(home: Path, cases: Mapping[str, Sequence[Owed]]) -> None:
     customers, invoices, payments, promises = [], [], [], []
-    for number, (case, language) in enumerate((case, language) for case in cases for language in LANGUAGES):
+    for number, (case, language) in enumerate(product(cases, LANGUAGES)):
         customer_id = f"{case} {language}"
         name = {"bare": "", "awkward": AWKWARD}.get(case, "Harbour Bakery")
         customers.append((customer_id, name, f"accounts-{number}@harbour.test", language))
@@ -132,91 +136,84 @@ def _write_books(home: Path, cases: Mapping[str, Sequence[Owed]]) -> None:
 def _write_csv(path: Path, header: str, rows: Sequence[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header.split(","), *rows])
+    # What a file says is as old as the file.
+    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+
+
+ORDER_POLICY = """
+organisation: {time_zone: Europe/Paris, base_currency: EUR}
+workflows: [{name: standard, default: true, actions: [{name: reminder_1, day: 1}]}]
+order_reminders: {edited_by: [any], start_at: 2026-11-01T00:00:00Z}
+sources:
+  shop: {kind: files, tables: {orders: orders.csv, order_edits: order_edits.csv}}
+"""
 
 
 @dataclass(frozen=True)
 class Order:
-    """An edited order; `changes` are title, quantity and cents."""
+    """An edited order; `changes` are title, quantity and amount."""
 
-    occurrence: int = 1
-    customer_name: str | None = "Ada Byron"
+    customer_name: str = "Ada Byron"
     name: str = "#1031"
-    pay_url: str | None = "https://shop.test/pay/1031?key=a&locale=en"
-    status_url: str | None = "https://shop.test/orders/1031?key=a&b=c"
-    changes: Sequence[Change] = (("Linen apron, indigo", 1, 38_00), ("Shipping", None, 4_50))
+    pay_url: str = "https://shop.test/pay/1031?key=a&locale=en"
+    status_url: str = "https://shop.test/orders/1031?key=a&b=c"
+    changes: Sequence[Change] = (("Linen apron, indigo", 1, "38.00"), ("Shipping", None, "4.50"))
+    was_told: bool = False
 
 
 ORDERS: Mapping[str, Order] = {
     "first": Order(),
-    "again": Order(occurrence=2),
-    "not payable": Order(pay_url=None),
-    "without page": Order(status_url=None),
-    "bare": Order(customer_name=None, pay_url=None, status_url=None, changes=()),
+    "again": Order(was_told=True),
+    "not payable": Order(pay_url=""),
+    "without page": Order(status_url=""),
+    "bare": Order(customer_name="", pay_url="", status_url="", changes=()),
     "awkward": Order(customer_name=AWKWARD, name="#1031<&>", changes=[("Tea <&> cake", -2, None)]),
-    "one left out": Order(changes=[("Scone", 1, 2_50)] * (CHANGES_LISTED + 1)),
-    "many left out": Order(changes=[("Scone", 1, 2_50)] * (CHANGES_LISTED + 7)),
+    "one left out": Order(changes=[("Scone", 1, "2.50")] * (CHANGES_LISTED + 1)),
+    "many left out": Order(changes=[("Scone", 1, "2.50")] * (CHANGES_LISTED + 7)),
 }
 
 
-@cache
-def order_events_made() -> Mapping[tuple[str, str], Event]:
-    """What the pipeline makes of each order for a customer of each language, by both."""
-    made = list(product(ORDERS, LANGUAGES))
-    orders = _order_rows([(ORDERS[case], language) for case, language in made])
-    decisions = pd.DataFrame(
-        {
-            "order_key": orders["order_key"],
-            "reminder_id": "reminder-" + orders["order_key"].astype("str"),
-            "occurrence": [ORDERS[case].occurrence for case, _ in made],
-        }
-    )
-    edits = pd.DataFrame(
-        {
-            "order_key": orders["order_key"],
-            "edit_id": orders["order_key"].astype("str"),
-            "edited_at": pd.Timestamp(NOW),
-            "kind": "item_added",
-        }
-    )
-    changes = _change_rows([ORDERS[case] for case, _ in made])
-    events = order_events(decisions, orders, edits, changes, parse_policy(POLICY, "dunning.yaml"), NOW)
-    assert events["refusal"].isna().all()
-    return {which: _properties(body) for which, body in zip(made, events["body"], strict=True)}
+def order_events(home: Path) -> dict[str, Event]:
+    """What is made of each order for a customer of each language, by the order's id: it names both."""
+    settings = settings_at(home, ORDER_POLICY, MovingClock(NOW))
+    warehouse = Warehouse(settings.warehouse_path)
+    _write_orders(home)
+    pull_tables(settings)
+    warehouse.append(SENT_HISTORY, _told())
+    now = decide_orders_now(warehouse, settings, live=True)
+    pieces = pd.concat(order_pieces(warehouse, settings, now))
+    assert pieces["refusal"].isna().all()
+    return {order_id: _properties(body) for order_id, body in pieces[["order_id", "body"]].to_numpy()}
 
 
-def _order_rows(made: Sequence[tuple[Order, str]]) -> pd.DataFrame:
-    """As `order_events` takes orders; an order's key is its place."""
-    rows = [
-        {
-            "order_key": key,
-            "order_id": f"gid://shopify/Order/{key}",
-            "name": order.name,
-            "customer_id": f"gid://shopify/Customer/{key}",
-            "customer_name": order.customer_name,
-            "language": language,
-            "currency": "EUR",
-            "total_minor": 131_50,
-            "outstanding_minor": 42_50,
-            "received_minor": 89_00,
-            "pay_url": order.pay_url,
-            "status_url": order.status_url,
-            "email": f"ada-{key}@shop.test",
-        }
-        for key, (order, language) in enumerate(made)
+def _write_orders(home: Path) -> None:
+    orders, edits = [], []
+    for (case, order), language in product(ORDERS.items(), LANGUAGES):
+        order_id = f"{case} {language}"
+        who = (order.customer_name, f"ada-{len(orders)}@harbour.test", language)
+        orders.append((order_id, order.name, *who, "EUR", "131.50", "42.50", "89.00", order.pay_url, order.status_url))
+        changes = [{"title": title, "quantity": count, "amount": amount} for title, count, amount in order.changes]
+        edits.append((_edit_of(order_id), order_id, EDITED_AT.isoformat(), json.dumps(changes)))
+    who, money = "customer_name,email,language", "currency,total,outstanding,received"
+    _write_csv(home / "orders.csv", f"order_id,name,{who},{money},pay_url,status_url", orders)
+    _write_csv(home / "order_edits.csv", "edit_id,order_id,edited_at,changes", edits)
+
+
+def _edit_of(order_id: str) -> str:
+    return f"edit of {order_id}"
+
+
+def _told() -> pd.DataFrame:
+    """The history of the orders about which an event went before."""
+    ids = [f"{case} {language}" for case, language in product(ORDERS, LANGUAGES) if ORDERS[case].was_told]
+    known = {"stream": "order", "batch_id": "b", "attempt": 1, "outcome": "accepted", "occurrence": 1}
+    told = [
+        {"reminder_id": f"told {order_id}", "order_id": order_id, "first_edit_id": _edit_of(order_id)}
+        | known
+        | {"attempted_at": EDITED_AT, "contact_on": EDITED_AT.date()}
+        for order_id in ids
     ]
-    texts = dict.fromkeys(("customer_name", "pay_url", "status_url"), "str")
-    return pd.DataFrame(rows).astype({"currency": CURRENCY} | texts)
-
-
-def _change_rows(orders: Sequence[Order]) -> pd.DataFrame:
-    """As `order_events` takes changes; the id of an order's only edit is its place."""
-    rows = [
-        (str(key), place, *change)
-        for key, order in enumerate(orders)
-        for place, change in enumerate(order.changes, start=1)
-    ]
-    frame = pd.DataFrame(rows, columns=["edit_id", "place", "title", "quantity", "amount_minor"])
-    return frame.astype({"edit_id": "str", "title": "str", "quantity": "Int64", "amount_minor": "Int64"})
+    return pd.DataFrame(told, columns=[*SENT_HISTORY.column_names])
 
 
 def renew_pictures(folder: Path) -> None:
@@ -226,7 +223,7 @@ def renew_pictures(folder: Path) -> None:
         reminder = invoice_events(home, {"several": CASES["several"]})["several en"]
         for name, event, height in (
             ("invoice-reminder", reminder, 975),
-            ("order-balance", order_events_made()["first", "en"], 865),
+            ("order-balance", order_events(home)["first en"], 865),
         ):
             page = home / f"{name}.html"
             page.write_text(rendered(f"{name}.en.html", event), encoding="utf-8")

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from klaviyo_mail import CASES, LISTED, ORDERS, POLICY, UNKNOWN, Event, invoice_events, order_events_made, rendered
+from klaviyo_mail import CASES, LISTED, ORDERS, POLICY, UNKNOWN, Event, invoice_events, order_events, rendered
 
 from dunning_pipeline.policy import Klaviyo
 from dunning_pipeline.templates import LANGUAGES, NAMES, template_files, texts_of
@@ -31,9 +31,14 @@ def reminders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Event]:
     return invoice_events(tmp_path_factory.mktemp("business"))
 
 
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Event]:
+    return order_events(tmp_path_factory.mktemp("shop"))
+
+
 @pytest.fixture
-def event(reminders: dict[str, Event], name: str, case: str, language: str) -> Event:
-    return reminders[f"{case} {language}"] if name == "invoice-reminder" else order_events_made()[case, language]
+def event(reminders: dict[str, Event], orders: dict[str, Event], name: str, case: str, language: str) -> Event:
+    return (reminders if name == "invoice-reminder" else orders)[f"{case} {language}"]
 
 
 def text_of(html: str) -> str:
@@ -45,8 +50,8 @@ def reminder_text(reminders: dict[str, Event], case: str, language: str) -> str:
     return text_of(rendered(f"invoice-reminder.{language}.html", reminders[f"{case} {language}"]))
 
 
-def order_mail(case: str, language: str) -> str:
-    return rendered(f"order-balance.{language}.html", order_events_made()[case, language])
+def order_mail(orders: dict[str, Event], case: str, language: str) -> str:
+    return rendered(f"order-balance.{language}.html", orders[f"{case} {language}"])
 
 
 def said(language: str, name: str, key: str) -> str:
@@ -104,9 +109,11 @@ def test_templates_use_nothing_that_klaviyo_lacks(file_name: str) -> None:
 
 
 @every_language
-def test_every_property_that_a_template_names_is_in_the_event(reminders: dict[str, Event], language: str) -> None:
+def test_every_property_that_a_template_names_is_in_the_event(
+    reminders: dict[str, Event], orders: dict[str, Event], language: str
+) -> None:
     """Django says nothing of an unknown name in a condition."""
-    reminder, order = reminders[f"several {language}"], order_events_made()["first", language]
+    reminder, order = reminders[f"several {language}"], orders[f"first {language}"]
     parts = {
         "invoice": reminder["invoices"][0],
         "total": reminder["totals_by_currency"][0],
@@ -249,8 +256,8 @@ def links_of(html: str) -> list[str]:
 
 
 @every_language
-def test_an_order_mail_shows_what_changed_and_what_is_left(language: str) -> None:
-    event, text = order_events_made()["first", language], text_of(order_mail("first", language))
+def test_an_order_mail_shows_what_changed_and_what_is_left(orders: dict[str, Event], language: str) -> None:
+    event, text = orders[f"first {language}"], text_of(order_mail(orders, "first", language))
     assert [one_line(event[f"{key}_display"]) in text for key in ("total", "paid", "outstanding")] == [True] * 3
     first, second = event["changes"]
     assert f"1 {TIMES} {first['title']} {one_line(first['amount_display'])}" in text
@@ -259,18 +266,20 @@ def test_an_order_mail_shows_what_changed_and_what_is_left(language: str) -> Non
 
 
 @every_language
-def test_an_order_mail_says_that_it_comes_again(language: str) -> None:
+def test_an_order_mail_says_that_it_comes_again(orders: dict[str, Event], language: str) -> None:
     texts = {key: said(language, "order-balance", key) for key in ("first", "again")}
     for case, other in (("first", "again"), ("again", "first")):
-        text = text_of(order_mail(case, language))
+        text = text_of(order_mail(orders, case, language))
         assert texts[case] in text
         assert texts[other] not in text
 
 
 @every_language
-def test_an_order_mail_links_to_payment_and_order_where_it_can(language: str) -> None:
+def test_an_order_mail_links_to_payment_and_order_where_it_can(orders: dict[str, Event], language: str) -> None:
     pay, look, unsubscribe = ORDERS["first"].pay_url, ORDERS["first"].status_url, "https://klaviyo.test/unsubscribe"
-    found = {case: links_of(order_mail(case, language)) for case in ("first", "not payable", "without page", "bare")}
+    found = {
+        case: links_of(order_mail(orders, case, language)) for case in ("first", "not payable", "without page", "bare")
+    }
     assert found == {
         "first": [pay, look, unsubscribe],
         "not payable": [look, unsubscribe],
@@ -280,12 +289,12 @@ def test_an_order_mail_links_to_payment_and_order_where_it_can(language: str) ->
 
 
 @every_language
-def test_changes_left_out_are_counted(language: str) -> None:
+def test_changes_left_out_are_counted(orders: dict[str, Event], language: str) -> None:
     texts = texts_of(language)["order-balance"]
     many = texts["omitted"].replace("{{ event.changes_omitted }}", "7")
-    assert f"{texts['one_omitted']} " in text_of(order_mail("one left out", language))
-    assert many in text_of(order_mail("many left out", language))
-    assert said(language, "order-balance", "omitted") not in text_of(order_mail("first", language))
+    assert f"{texts['one_omitted']} " in text_of(order_mail(orders, "one left out", language))
+    assert many in text_of(order_mail(orders, "many left out", language))
+    assert said(language, "order-balance", "omitted") not in text_of(order_mail(orders, "first", language))
 
 
 def test_a_mail_with_as_many_invoices_as_are_listed_by_default_is_not_clipped(tmp_path: Path) -> None:
