@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dunning_pipeline.cli_history import app as history
+from dunning_pipeline.cli_orders import app as orders
 from dunning_pipeline.cli_recording import Customer, date_option
 from dunning_pipeline.cli_recording import app as recording
 from dunning_pipeline.errors import DunningError, SendingRefused
@@ -205,6 +206,7 @@ def replays(
 
 app.add_typer(recording)
 app.add_typer(history, name="history")
+app.add_typer(orders, name="orders")
 
 
 @app.command()

@@ -18,11 +18,10 @@ from dunning_pipeline.assets.source import OF_ORDERS_KEYS, asset_key, warn_of_un
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.history import Written, keep_history, require_whole_history
 from dunning_pipeline.order_run import OrderRun, remind_about_orders, states_text
-from dunning_pipeline.outbox import Outbox
+from dunning_pipeline.outbox import outbox_of
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.replay import Judgement, Summary, judge
 from dunning_pipeline.resources.warehouse import Warehouse
-from dunning_pipeline.rules.decisions import STREAM
 from dunning_pipeline.runs import (
     BATCH_TAG,
     DAILY_JOB,
@@ -84,7 +83,8 @@ def send_op(
     warehouse.longest_hold()
     try:
         require_whole_history(warehouse)
-        report = send_batch(config.batch_id, Outbox(warehouse, STREAM), settings, confirmed=config.confirm)
+        outbox = outbox_of(config.batch_id, warehouse)
+        report = send_batch(config.batch_id, outbox, settings, confirmed=config.confirm)
     except DunningError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     finally:
@@ -156,8 +156,11 @@ def send_job() -> None:
 
 
 class OrderConfig(dg.Config):
-    """`confirm`: lets the events of this run go although they are unusually many. `full`: pulls everything again."""
+    """`send`: false makes a dry run. `confirm`: lets the events go although they are unusually many. `full`: pulls
+    everything again.
+    """
 
+    send: bool = True
     confirm: bool = False
     full: bool = False
 
@@ -176,7 +179,9 @@ def order_op(
     warehouse.longest_hold()
     try:
         require_whole_history(warehouse)
-        run = remind_about_orders(settings, warehouse, context.run_id, confirmed=config.confirm, full=config.full)
+        run = remind_about_orders(
+            settings, warehouse, context.run_id, send=config.send, confirmed=config.confirm, full=config.full
+        )
     except DunningError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     finally:
@@ -323,6 +328,11 @@ def send_run_config(batch_id: str, *, confirm: bool = False) -> dict[str, object
     """Run config that sends one batch, also an unusually large one if somebody confirms it."""
     config: dict[str, object] = {"batch_id": batch_id}
     return {"ops": {"send": {"config": {**config, "confirm": True} if confirm else config}}}
+
+
+def order_run_config(*, send: bool = True, confirm: bool = False, full: bool = False) -> dict[str, object]:
+    """Run config of order_reminders."""
+    return {"ops": {"remind_about_orders": {"config": {"send": send, "confirm": confirm, "full": full}}}}
 
 
 def send_tags(batch_id: str) -> dict[str, str]:

@@ -12,9 +12,9 @@ import dagster as dg
 from dunning_pipeline.assets.source import full_pull
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.errors import DunningError
-from dunning_pipeline.jobs import send_tags
+from dunning_pipeline.jobs import order_run_config, send_tags
 from dunning_pipeline.private_files import make_private_folder
-from dunning_pipeline.runs import DAILY_JOB, SEND_JOB
+from dunning_pipeline.runs import DAILY_JOB, ORDER_JOB, SEND_JOB
 from dunning_pipeline.settings import Settings
 
 INSTANCE_SETTINGS = Path(__file__).with_name("dagster.yaml")
@@ -67,3 +67,14 @@ def run_send(settings: Settings, instance: dg.DagsterInstance, run_config: Mappi
         job.execute_in_process(instance=instance, run_config={**_QUIET, **run_config}, tags=send_tags(batch_id))
     except dg.Failure as failure:
         raise DunningError(failure.description or "sending failed") from None
+
+
+def run_orders(settings: Settings, instance: dg.DagsterInstance, *, send: bool, confirm: bool, full: bool) -> str:
+    """Runs order_reminders and returns the run's id. Raises DunningError with what went wrong or was left unsent."""
+    job = build_defs(settings).resolve_job_def(ORDER_JOB)
+    run_config = order_run_config(send=send, confirm=confirm, full=full)
+    try:
+        result = job.execute_in_process(instance=instance, run_config={**_QUIET, **run_config})
+    except dg.Failure as failure:
+        raise DunningError(failure.description or "the run failed") from None
+    return result.run_id

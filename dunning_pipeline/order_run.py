@@ -57,7 +57,13 @@ class OrderRun:
 
 
 def remind_about_orders(
-    settings: Settings, warehouse: Warehouse, run_id: str, *, confirmed: bool = False, full: bool = False
+    settings: Settings,
+    warehouse: Warehouse,
+    run_id: str,
+    *,
+    send: bool = True,
+    confirmed: bool = False,
+    full: bool = False,
 ) -> OrderRun:
     """Does all of a run. Where `sending.live` is false the batch is made, and cannot be sent.
 
@@ -65,6 +71,7 @@ def remind_about_orders(
         settings: the policy, the clock, the key.
         warehouse: where everything is kept.
         run_id: also the id of the batch.
+        send: false makes a batch that can never be sent.
         confirmed: whether the batch may go although it is unusually large.
         full: whether everything is pulled again.
 
@@ -81,7 +88,7 @@ def remind_about_orders(
         pulled = pull_orders(settings, warehouse, run_id, full=full)
         if len(pulled.failed) == len(versions):
             raise next(iter(pulled.failed.values()))
-        ran = _decided(settings, warehouse, run_id, pulled)
+        ran = _decided(settings, warehouse, run_id, pulled, live=policy.sending.live and send)
         _send(ran, settings, warehouse, confirmed=confirmed)
         if ran.report:
             ran.now = decide_orders_now(warehouse, settings, live=ran.live)
@@ -108,8 +115,7 @@ def _asked(name: str, settings: Settings) -> str | None:
         return None
 
 
-def _decided(settings: Settings, warehouse: Warehouse, run_id: str, pulled: PulledOrders) -> OrderRun:
-    live = settings.policy.sending.live
+def _decided(settings: Settings, warehouse: Warehouse, run_id: str, pulled: PulledOrders, *, live: bool) -> OrderRun:
     now = decide_orders_now(warehouse, settings, live=live)
     keep_decided(warehouse, now, run_id)
     ran, outbox = OrderRun(pulled, live, settings.policy.hash, now), Outbox(warehouse, STREAM)

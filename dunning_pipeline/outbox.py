@@ -294,6 +294,13 @@ class Outbox:
             )
 
 
+def outbox_of(batch_id: str | None, warehouse: Warehouse) -> Outbox:
+    """The outbox of a batch's stream; of one that is not known, that of the invoice side."""
+    query = "select stream from dunning.batches where batch_id = $batch_id"
+    found = warehouse.fetch(query, {"batch_id": batch_id})
+    return Outbox(warehouse, STREAM if found.empty else str(found["stream"].iloc[0]))
+
+
 def _frozen_rows(
     batch: Batch, reminders: pd.DataFrame, decisions: pd.DataFrame, policy: Policy, now: datetime
 ) -> list[tuple[Table, pa.Table]]:

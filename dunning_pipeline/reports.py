@@ -35,6 +35,16 @@ def day_report(warehouse: Warehouse, as_of: date) -> DayReport:
     return DayReport(as_of, sum(by_outcome.values()), by_outcome, int(rejected["n"].iloc[0]))
 
 
+def order_report(warehouse: Warehouse) -> dict[str, int]:
+    """The latest decisions about edited orders by outcome, the most frequent first."""
+    counts = warehouse.fetch(
+        "select outcome, count(*) as orders from ("
+        " select arg_max(coalesce(reason, 'remind'), decided_at) as outcome from dunning.order_decisions"
+        " group by order_id) group by outcome order by orders desc, outcome"
+    )
+    return dict(zip(counts["outcome"], counts["orders"].astype(int), strict=True))
+
+
 def sent_counts(warehouse: Warehouse, batch_id: str) -> dict[str, int]:
     """Attempts of a batch by outcome, `attempting` left out."""
     counts = warehouse.fetch(

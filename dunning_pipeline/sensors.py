@@ -267,9 +267,10 @@ def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: fl
     runs = instance.get_run_records(dg.RunsFilter(job_name=ORDER_JOB), limit=RUNS_LOOKED_AT)
     if any(_is_underway(record, settings, now) for record in runs):
         return OrdersView(at, underway=True)
-    metadata = _latest_order_run(instance)
+    latest_id, metadata = _latest_order_run(instance)
     last = states_from(str(metadata[SOURCE_STATES].value)) if metadata else None
-    unusual = metadata[NEEDS_CONFIRMATION].value if NEEDS_CONFIRMATION in metadata else None
+    waits = NEEDS_CONFIRMATION in metadata and not _is_sent(instance, latest_id)
+    unusual = str(metadata[NEEDS_CONFIRMATION].value) if waits else None
     failed = [] if unusual else list(takewhile(_failed, runs))
     showing, unreadable = _ask_sources(settings)
     return OrdersView(
@@ -281,18 +282,18 @@ def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: fl
         unreadable=unreadable,
         failures=len(failed),
         failed_for=timedelta(seconds=now - (failed[0].end_time or now)) if failed else timedelta(),
-        unusual=str(unusual) if unusual else None,
+        unusual=unusual,
         live=policy.sending.live,
     )
 
 
-def _latest_order_run(instance: dg.DagsterInstance) -> Mapping[str, dg.MetadataValue]:
-    """What the latest run of the order side left; runs that only decided, as somebody may do by hand, left nothing."""
+def _latest_order_run(instance: dg.DagsterInstance) -> tuple[str, Mapping[str, dg.MetadataValue]]:
+    """The latest run of the order side, and what it left; runs that only decided, as by hand, left nothing."""
     for record in instance.fetch_materializations(asset_key(ORDER_SERIES), limit=RUNS_LOOKED_AT).records:
         metadata = record.asset_materialization.metadata if record.asset_materialization else {}
         if SOURCE_STATES in metadata:
-            return metadata
-    return {}
+            return record.run_id, metadata
+    return "", {}
 
 
 def _is_underway(record: dg.RunRecord, settings: Settings, now: float) -> bool:

@@ -3,7 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, date
 from itertools import chain
 
 from rich.console import Console
@@ -72,6 +72,13 @@ def print_explanation(told: Explanation, out: Console) -> None:
             out.print(f"\n[bold]{escape(part.heading)}[/bold]")
         for step in part.steps:
             _print_step(step, out)
+
+
+def print_steps(subject: str, day: date, steps: Sequence[Step], out: Console) -> None:
+    """A story in steps, of what it is about and by the end of a day."""
+    out.print(f"[bold]{escape(subject)}[/bold] by the end of {day:%a} {day.day} {day:%b %Y}")
+    for step in steps:
+        _print_step(step, out)
 
 
 def _print_step(step: Step, out: Console) -> None:
