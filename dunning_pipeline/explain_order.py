@@ -21,6 +21,9 @@ from dunning_pipeline.settings import Settings
 Rows = Sequence[Any]
 """Rows of a query, columns as attributes."""
 
+DECISIONS = "Decisions"
+"""Title of the step that tells why an event goes, or not."""
+
 MEANINGS = {
     "no_qualifying_edit": "no edit counts since the last series ended, or ever",
     "before_start": "its edits were made before edits count from",
@@ -74,7 +77,7 @@ def explain_order(settings: Settings, order: str, day: date) -> list[Step]:
         Step("What was done to it", tuple(_edits(rows["edits"], settings, zone)), ("8.1", "8.5")),
         Step("What was seen of it", tuple(_seen(rows["seen"], zone)), ("8.1", "8.3")),
         Step("Series", tuple(_series(rows["series"], zone)), ("8.1", "8.4")),
-        Step("Decisions", tuple(_decisions(rows["decisions"], zone)), ("8.2", "8.6")),
+        Step(DECISIONS, tuple(_decisions(rows["decisions"], zone)), ("8.2", "8.6")),
         Step("Events", tuple(_sent(rows["sent"], zone)), ("8.2", "9.3")),
     ]
     return [step for step in told if step.sentences]

@@ -69,7 +69,9 @@ def run_send(settings: Settings, instance: dg.DagsterInstance, run_config: Mappi
         raise DunningError(failure.description or "sending failed") from None
 
 
-def run_orders(settings: Settings, instance: dg.DagsterInstance, *, send: bool, confirm: bool, full: bool) -> str:
+def run_orders(
+    settings: Settings, instance: dg.DagsterInstance, *, send: bool = True, confirm: bool = False, full: bool = False
+) -> str:
     """Runs order_reminders and returns the run's id. Raises DunningError with what went wrong or was left unsent."""
     job = build_defs(settings).resolve_job_def(ORDER_JOB)
     run_config = order_run_config(send=send, confirm=confirm, full=full)

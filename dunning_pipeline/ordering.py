@@ -59,15 +59,14 @@ def _start(connection: duckdb.DuckDBPyConnection, policy: Policy, now: datetime,
     if policy.order_reminders.start_at is not None:
         return policy.order_reminders.start_at
     starts = fetch(connection, sql.load("stream_starts"), {"stream": STREAM}).set_index("live")["started_at"]
-    if live and True not in starts:
-        row = {"stream": STREAM, "live": True, "started_at": now}
-    elif not live and starts.empty:
-        row = {"stream": STREAM, "live": False, "started_at": now}
-    else:
+    if len(starts) and (True in starts or not live):
         started: pd.Timestamp = starts.loc[max(starts.index)]
         return started.to_pydatetime()
+    # Shops tell when an edit was made in whole seconds, so one of this very second would seem to be earlier.
+    second = now.replace(microsecond=0)
+    row = {"stream": STREAM, "live": live, "started_at": second}
     append(connection, STREAM_STARTS, pa.Table.from_pylist([row], STREAM_STARTS.arrow_schema))
-    return now
+    return second
 
 
 def keep_decided(warehouse: Warehouse, now: OrdersNow, run_id: str) -> None:

@@ -61,10 +61,17 @@ def test_the_demo_reminds_on_any_day_and_its_figures_are_those_of_the_warehouse(
     assert count(printed, r"(\d+) are to be reminded") == outcomes["remind"] >= 40
     for outcome, number in outcomes.items():
         assert count(printed, rf"│ {outcome} +│ +(\d+) │") == number
-    assert count(printed, r"received (\d+) events") == outcomes["remind"]
-    accepted = warehouse.fetch("select count(*) as n from dunning.sent_history where outcome = 'accepted'")
+    assert count(printed, r"received (\d+) events") == outcomes["remind"] + 1
+    accepted = warehouse.fetch(
+        "select count(*) as n from dunning.sent_history where outcome = 'accepted' and stream = 'invoice'"
+    )
     assert count(printed, r"│ accepted +│ +(\d+) │") == accepted["n"].iloc[0] == outcomes["remind"]
-    assert printed.count('"reminder_id"') == 3
+    assert printed.count('"reminder_id"') == 4
+    assert re.findall("no_balance|no_qualifying_edit|event 1 of series 1 goes", printed) == [
+        "event 1 of series 1 goes",
+        "no_balance",
+        "no_qualifying_edit",
+    ]
     assert str(tmp_path / "demo" / "warehouse.duckdb") in printed
     assert "make dev DEMO=1" in printed
 
