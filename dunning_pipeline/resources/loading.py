@@ -24,6 +24,7 @@ from dunning_pipeline.tables import (
     MANUAL,
     ORDER_EDITS,
     ORDER_KEYS,
+    ORDER_OBSERVATIONS,
     ORDERS,
     PAYMENTS,
     PROMISES,
@@ -398,9 +399,16 @@ def _of_two_sources(table: Table) -> str:
 
 
 _FIRST_SEEN = f"""
-    update {ORDER_EDITS.qualified} set seen_at = greatest($seen_at, edited_at)
-    where seen_at is null and edit_id in (select edit_id from incoming)
+    update {ORDER_EDITS.qualified} as e
+    set seen_at = greatest($seen_at, e.edited_at, seen.observed_at + interval 1 microsecond)
+    from (
+        select edit_id, max(observed_at) as observed_at
+        from incoming left join {ORDER_OBSERVATIONS.qualified} using (order_id)
+        group by edit_id
+    ) as seen
+    where e.edit_id = seen.edit_id and e.seen_at is null
 """
+"""What was observed before an edit was known does not show it, however the clocks go."""
 
 _OUTDATED = f"""
     delete from incoming

@@ -91,7 +91,9 @@ def _live_series(derived: Derived, sent: pd.DataFrame, policy: Policy, now: date
     sent = sent.iloc[series.index]
     occurrence = sent["occurrence"].to_numpy() + 1
     last = sent[["accepted_at", "doubtful_at", "held_at"]].to_numpy().max(axis=1)
-    due = np.where(last == NO_TIME, series["started_at"], last + _span(timedelta(hours=reminders.every_hours)))
+    # A source's clock may be ahead of ours, by which what it shows is dated.
+    first = np.minimum(series["started_at"], at)
+    due = np.where(last == NO_TIME, first, last + _span(timedelta(hours=reminders.every_hours)))
     leaves_at = _out_of_quiet_hours(np.maximum(due, at), reminders.quiet_hours, policy.organisation.zone)
     stop_at = _stop_times(series["started_at"].to_numpy(), reminders)
     many = occurrence > (reminders.max_reminders or NEVER)

@@ -23,13 +23,15 @@ from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.runs import ORDER_REASON_TAG
 from dunning_pipeline.sandbox.klaviyo import DEFAULT_KEY, KlaviyoAccount, running
 from dunning_pipeline.sandbox.sample_data import SAMPLE_POLICY, write_billing_database
-from dunning_pipeline.sandbox.shopify import DEFAULT_TOKEN, ShopifyShop, sample_shop
+from dunning_pipeline.sandbox.shopify import DEFAULT_TOKEN, ShopifyShop
 from dunning_pipeline.sandbox.shopify import running as running_shop
+from dunning_pipeline.sandbox.shopify.samples import sample_orders
 from dunning_pipeline.sensors import order_edits_sensor, send_reminders_sensor
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.terminal import print_counts, print_day
 
 SHOWN_REMINDERS = 3
+SHOP_ORDERS = 100
 DEMO_SANDBOX_URL, DEMO_SHOP_URL = "http://127.0.0.1:8765", "http://127.0.0.1:8766"
 """Where `dunning sandbox` listens by default: what a UI opened on the demo would send to, and pull from."""
 
@@ -45,7 +47,10 @@ def run_demo(outer: Settings, out: Console) -> None:
     policy = parse_policy(SAMPLE_POLICY, "the demo's policy")
     day = today(outer.clock, policy.organisation.zone)
     home = _prepared_home(outer.home.resolve() / "demo", day)
-    account, shop = KlaviyoAccount(clock=outer.clock), sample_shop(clock=outer.clock)
+    account, shop = (
+        KlaviyoAccount(clock=outer.clock),
+        ShopifyShop(sample_orders(SHOP_ORDERS, outer.clock()), clock=outer.clock),
+    )
     with running(account) as url, running_shop(shop) as shop_url:
         settings = Settings(
             loaded=policy,
