@@ -89,7 +89,6 @@ __all__ = [
     "policy_hash",
     "resolve",
     "resolve_secret",
-    "unused_settings",
     "write_schema",
 ]
 
@@ -1078,19 +1077,6 @@ def resolve(text: str, environment: Environment[str, str]) -> str:
 def resolve_secret(text: str, environment: Environment[str, str]) -> SecretStr:
     """Like `resolve`, for what must not be printed or logged."""
     return SecretStr(resolve(text, environment))
-
-
-# What is accepted and does nothing yet. A line goes when the feature arrives.
-_NOT_YET_USED: dict[str, Callable[[Policy], bool]] = {
-    "order_reminders": lambda policy: policy.order_reminders != OrderReminders(),
-}
-"""Settings of parts that do not exist yet."""
-
-
-def unused_settings(policy: Policy) -> list[str]:
-    """A sentence for each setting that differs from its default and does nothing yet."""
-    unused = (path for path, is_set in _NOT_YET_USED.items() if is_set(policy))
-    return [f"{path} is accepted but has no effect yet" for path in unused]
 
 
 class _SchemaGenerator(GenerateJsonSchema):

@@ -17,7 +17,7 @@ from dunning_pipeline.guards import unusual_size
 from dunning_pipeline.masking import masked
 from dunning_pipeline.outbox import LAST_PLACE
 from dunning_pipeline.partitions import Days
-from dunning_pipeline.policy import Mapping, Policy, PolicyError, TableQuery, TableRequest, unused_settings
+from dunning_pipeline.policy import Mapping, Policy, PolicyError, TableQuery, TableRequest
 from dunning_pipeline.pulling import read_table
 from dunning_pipeline.pulling_shops import shop_reader
 from dunning_pipeline.resources.klaviyo import KeyRefused, Klaviyo, KlaviyoError, ScopeMissing
@@ -69,7 +69,6 @@ def check(settings: Settings) -> Iterator[Finding]:
         return
     policy = settings.policy
     yield Finding("fine", f"policy {settings.policy_file}: {len(policy.workflows)} workflows")
-    yield from (Finding("note", sentence) for sentence in unused_settings(policy))
     yield from _check_home(settings)
     looks = _look_at_sources(settings, policy)
     yield from _check_sources(looks)
