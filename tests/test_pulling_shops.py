@@ -61,6 +61,16 @@ def test_orders_and_edits_are_stored_in_exact_minor_units(front: Storefront) -> 
     ]
 
 
+def test_what_an_edit_changed_is_stored_and_can_be_read_as_json(front: Storefront) -> None:
+    front.shop.place("#1", "19.99")
+    front.shop.add_item("#1", "12.50")
+    front.shop.place("#7")
+    front.shop.recreate("#7")
+    front.pull()
+    columns = "kind, changes->0->>'title', (changes->0->>'amount')::decimal(9, 2)::varchar"
+    assert front.rows(columns, "order_edits") == [["order_edit", "Item 2", "12.50"], ["replacement", None, None]]
+
+
 def test_an_app_with_client_credentials_pulls_the_same(front: Storefront) -> None:
     front.shop.place("#1", "19.99")
     assert front.pull(WITH_APP).orders.written == 1

@@ -4,6 +4,7 @@ How Shopify is asked, and what its errors mean, belongs in shopify_api.py; what 
 here is written.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,11 @@ from dunning_pipeline.resources.shopify_api import MOST_COST, Document, FieldGon
 FIRST_PAGE = 50
 """Orders of the first page; the answer tells what one costs, and so how many fit into the next."""
 MOST_ON_A_PAGE = 250
-FIRST_DETAILS = 25
-AGREEMENTS = 10
-"""Agreements that are read with their order; the few orders with more are asked for the rest."""
+FIRST_DETAILS = 7
+AGREEMENTS, SALES = 4, 5
+"""Agreements that are read with their order, and sales with their agreement; of the few with more the rest is asked."""
+MOST_SALES = 150
+"""Sales of one agreement that are read at most: as many as fit into a query."""
 
 OTHER = "other"
 """The party of apps that `edited_by_apps` does not name, and of edits without an app."""
@@ -47,19 +50,44 @@ query Orders($first: Int!, $after: String, $changed: String) {{
 }}
 {ORDER_FIELDS}"""
 
-_AGREEMENT = "nodes { id happenedAt reason app { title } } pageInfo { hasNextPage endCursor }"
+SALE_FIELDS = """
+fragment Sold on SaleConnection {
+  nodes {
+    lineType quantity totalAmount { presentmentMoney { amount } }
+    ... on ProductSale { lineItem { name } }
+    ... on ShippingLineSale { shippingLine { title } }
+  }
+  pageInfo { hasNextPage }
+}
+"""
+
+
+def _agreement(sales: int) -> str:
+    """An agreement with so many sales; not of that which placed the order, for this changed nothing."""
+    kinds = ("OrderEditAgreement", "RefundAgreement", "ReturnAgreement")
+    sold = " ".join(f"... on {kind} {{ sales(first: {sales}) {{ ...Sold }} }}" for kind in kinds)
+    return f"id happenedAt reason app {{ title }} {sold}"
+
+
+_AGREEMENTS = f"edges {{ cursor node {{ {_agreement(SALES)} }} }} pageInfo {{ hasNextPage endCursor }}"
 
 EDITS_QUERY = f"""
 query EditedOrders($ids: [ID!]!) {{
-  nodes(ids: $ids) {{ ... on Order {{ ...OrderFields agreements(first: {AGREEMENTS}) {{ {_AGREEMENT} }} }} }}
+  nodes(ids: $ids) {{ ... on Order {{ ...OrderFields agreements(first: {AGREEMENTS}) {{ {_AGREEMENTS} }} }} }}
 }}
-{ORDER_FIELDS}"""
+{ORDER_FIELDS}{SALE_FIELDS}"""
 
 MORE_EDITS_QUERY = f"""
 query MoreEdits($id: ID!, $first: Int!, $after: String) {{
-  order(id: $id) {{ agreements(first: $first, after: $after) {{ {_AGREEMENT} }} }}
+  order(id: $id) {{ agreements(first: $first, after: $after) {{ {_AGREEMENTS} }} }}
 }}
-"""
+{SALE_FIELDS}"""
+
+SALES_QUERY = f"""
+query Sales($id: ID!, $after: String) {{
+  order(id: $id) {{ agreements(first: 1, after: $after) {{ nodes {{ {_agreement(MOST_SALES)} }} }} }}
+}}
+{SALE_FIELDS}"""
 
 NEWEST_QUERY = """
 query Newest($changed: String) {
@@ -72,7 +100,7 @@ ORDER_COLUMNS = (
     *("outstanding", "received", "financial_status", "fulfillment_status", "created_at", "cancelled_at"),
     *("pay_url", "status_url", "updated_at"),
 )
-EDIT_COLUMNS = ("edit_id", "order_id", "edited_at", "edited_by", "app_title", "kind")
+EDIT_COLUMNS = ("edit_id", "order_id", "edited_at", "edited_by", "app_title", "kind", "changes")
 
 _RECREATED = re.compile(r".*\d[A-Z]")
 """The name of an order that was created in place of another: #1031A for #1031 (RULES 8.5)."""
@@ -143,7 +171,7 @@ class ShopReader:
     def _with_edits(self, ids: Sequence[str]) -> Iterator[Document]:
         read = 0
         while rest := ids[read:]:
-            answer, size = self._sized(EDITS_QUERY, partial(_id_variables, rest))
+            answer, size = self._sized(EDITS_QUERY, partial(_id_variables, rest), len(rest))
             yield from (node for node in answer["nodes"] if node)
             read += size
 
@@ -166,12 +194,15 @@ class ShopReader:
                 "edited_by": party,
                 "app_title": title,
                 "kind": reason,
+                "changes": _changes(agreement),
             }
 
     def _agreements(self, order: Document) -> Iterator[Document]:
-        agreements = order["agreements"]
+        agreements, before = order["agreements"], None
         while True:
-            yield from agreements["nodes"]
+            for edge in agreements["edges"]:
+                yield self._with_sales(order["id"], before, edge["node"])
+                before = edge["cursor"]
             more, after = _next(agreements["pageInfo"])
             if not more:
                 return
@@ -181,13 +212,23 @@ class ShopReader:
                 return
             agreements = answer["order"]["agreements"]
 
-    def _sized(self, document: str, variables: Callable[[int], dict[str, Any]]) -> tuple[Document, int]:
-        """Asks for as many at once as fit into a query, and tells for how many.
+    def _with_sales(self, order_id: str, before: str | None, agreement: Document) -> Document:
+        """The agreement behind the cursor `before`, with all that was sold if not all of it came along."""
+        if not ("sales" in agreement and agreement["sales"]["pageInfo"]["hasNextPage"]):
+            return agreement
+        answer, _ = self.api.query(SALES_QUERY, {"id": order_id, "after": before})
+        found = answer["order"]["agreements"]["nodes"] if answer["order"] else []
+        return next((node for node in found if node["id"] == agreement["id"]), agreement)
+
+    def _sized(
+        self, document: str, variables: Callable[[int], dict[str, Any]], most: int = MOST_ON_A_PAGE
+    ) -> tuple[Document, int]:
+        """Asks for as many at once as fit into a query, and no more than there are; tells for how many.
 
         Less when it costs too much, more when it is cheap.
         """
         while True:
-            size = self._sizes[document]
+            size = min(self._sizes[document], most)
             try:
                 answer, cost = self.api.query(document, variables(size), self._costs.get(document, 0) * size)
             except TooCostly:
@@ -244,6 +285,32 @@ def order_row(node: Document) -> Row:
         "status_url": node["statusPageUrl"],
         "updated_at": node["updatedAt"],
     }
+
+
+def _changes(agreement: Document) -> str | None:
+    """What an agreement changed, as `source.order_edits` has it; None for one that placed an order.
+
+    Shopify tells what is taken out or given back by quantities and amounts below zero, so that all of them add up.
+    """
+    if "sales" not in agreement:
+        return None
+    return f"[{', '.join(_change(sale) for sale in agreement['sales']['nodes'])}]"
+
+
+def _change(sale: Document) -> str:
+    # Written by hand, so that the amount stays the decimal that it is.
+    title, quantity = json.dumps(_title(sale), ensure_ascii=False), json.dumps(sale["quantity"])
+    amount = sale["totalAmount"]["presentmentMoney"]["amount"]
+    return f'{{"title": {title}, "quantity": {quantity}, "amount": {amount}}}'
+
+
+def _title(sale: Document) -> str:
+    """Of an item its name; of shipping that of its rate too, where Shopify tells it; else what kind of line it is."""
+    if "lineItem" in sale:
+        return str(sale["lineItem"]["name"])
+    what = str(sale["lineType"]).replace("_", " ").capitalize()
+    shipping = sale.get("shippingLine")
+    return f"{what}: {shipping['title']}" if shipping else what
 
 
 @contextmanager

@@ -34,6 +34,9 @@ FIRST_YEAR, LAST_YEAR = 1900, 2200
 MOST_SECONDS = (LAST_YEAR + 100 - 1970) * 366 * 24 * 60 * 60
 """Since 1970: a number beyond is no time, or not in seconds."""
 
+CHANGES = "changes"
+"""What an edit changed. Only shown: an edit is not rejected for it, but taken without."""
+
 REJECTS_SCHEMA = pa.schema([("row", pa.string()), ("reason", pa.string())])
 
 
@@ -329,11 +332,23 @@ def _typed(column: Column, mapping: Mapping, expressions: dict[str, str]) -> str
             return _instant(text, _date_format(column, mapping))
         case Kind.TEXT if column.name == "currency":
             return f"case when upper({text}) in (select code from currencies) then upper({text}) end"
+        case Kind.TEXT if column.name == CHANGES:
+            return f"case when {_lists_changes(text)} then {text} end"
         case Kind.TEXT if column.allowed:
             allowed = ", ".join(map(literal, column.allowed))
             return f"case when lower({text}) in ({allowed}) then lower({text}) end"
         case _:
             return f"try_cast({text} as {column.kind.sql})"
+
+
+def _lists_changes(text: str) -> str:
+    """SQL of whether a text is a JSON list of objects with a title, an amount, and a whole quantity if any."""
+    item = (
+        "json_type(item, '$.title') = 'VARCHAR' and json_type(item, '$.amount') in ('DOUBLE', 'BIGINT', 'UBIGINT')"
+        " and coalesce(json_type(item, '$.quantity'), 'NULL') in ('NULL', 'BIGINT', 'UBIGINT')"
+    )
+    items = f"[coalesce({item}, false) for item in json_extract(try_cast({text} as json), '$[*]')]"
+    return f"json_type(try_cast({text} as json)) = 'ARRAY' and coalesce(list_bool_and({items}), true)"
 
 
 def _date_format(column: Column, mapping: Mapping) -> str | None:
@@ -398,6 +413,8 @@ def _reasons(table: Table, mapping: Mapping, mapped: Sequence[Column]) -> Iterat
         name, text = column.incoming_name, f"text_{column.name}"
         if column.required:
             yield f"case when {text} is null then {literal(name + ' is empty')} end"
+        if column.name == CHANGES:
+            continue
         misfit = f"{text} is not null and {column.name} is null"
         if column.kind is Kind.MONEY:
             misfit += " and currency is not null"

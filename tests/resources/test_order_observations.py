@@ -144,6 +144,28 @@ def test_of_one_order_twice_in_a_pull_the_later_change_counts(pull: Pull) -> Non
     assert pull.seen() == [[0, 100]]
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ('[{"title": "Mug", "quantity": 1, "amount": 12.50}]', True),
+        ('[{"title": "Mug", "quantity": null, "amount": -3}, {"title": "Tip", "amount": 0}]', True),
+        ("[]", True),
+        ("a mug more", False),
+        ('{"title": "Mug", "quantity": 1, "amount": 12.50}', False),
+        ('["Mug"]', False),
+        ('[{"quantity": 1, "amount": 12.50}]', False),
+        ('[{"title": "Mug", "quantity": 1, "amount": "12.50"}]', False),
+        ('[{"title": "Mug", "quantity": 0.5, "amount": 12.50}]', False),
+        (None, False),
+    ],
+)
+def test_changes_that_are_no_list_of_changes_are_left_out_and_the_edit_is_kept(
+    pull: Pull, told: str | None, kept: bool
+) -> None:
+    assert pull(ORDER_EDITS, {**EDIT, "changes": told}).rejected == 0
+    assert pull.fetch("edit_id, changes", ORDER_EDITS) == [["e", told if kept else None]]
+
+
 def test_every_order_is_observed_on_its_own_and_known_by_one_key(pull: Pull) -> None:
     pull(ORDERS, ORDER, changed(order_id="2", outstanding="0.00", customer_id="C"))
     pull(ORDERS, ORDER, changed(order_id="2", outstanding="7.00", customer_id="C"), minutes=1)

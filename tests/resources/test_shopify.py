@@ -1,5 +1,6 @@
 """The client and the reader against the sandbox's shop over loopback HTTP."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +12,18 @@ from shop_support import Storefront, storefront
 from dunning_pipeline.errors import SourceError
 from dunning_pipeline.resources.shopify import (
     AGREEMENTS,
+    EDITS_QUERY,
+    MORE_EDITS_QUERY,
     NEWEST_QUERY,
     ORDERS_QUERY,
+    SALES,
+    SALES_QUERY,
     Page,
     ShopReader,
     changed_since,
 )
 from dunning_pipeline.resources.shopify_api import (
+    MOST_COST,
     AccessRefused,
     AppCredentials,
     FieldGone,
@@ -51,6 +57,7 @@ from dunning_pipeline.sandbox.shopify.faults import (
     UNAUTHORIZED,
     too_many_requests,
 )
+from dunning_pipeline.sandbox.shopify.orders import Item
 
 NOW = datetime(2026, 11, 16, 8, 30, tzinfo=UTC)
 
@@ -122,6 +129,72 @@ def test_edits_are_told_with_who_made_them_and_those_of_unknown_apps_are_counted
         ("refund", "Shopify Web", "other"),
     ]
     assert reader.unmapped == {"Shopify Web": 2, "": 1}
+
+
+def changes(reader: ShopReader) -> list[str | None]:
+    return [edit["changes"] for page in read(reader) for edit in page.edits]
+
+
+def test_edits_are_told_with_what_they_changed(front: Storefront) -> None:
+    front.shop.place("#1", "50.00", currency="USD")
+    front.shop.add_item("#1", "12.50", "0.05")
+    front.shop.change_address("#1", "15.00")
+    front.shop.remove_item("#1")
+    front.shop.refund("#1", "3.00")
+    assert changes(front.reader()) == [
+        '[{"title": "Item 2", "quantity": 1, "amount": 12.5}, {"title": "Item 3", "quantity": 1, "amount": 0.05}]',
+        '[{"title": "Shipping", "quantity": -1, "amount": -4.9}, '
+        '{"title": "Shipping: Express", "quantity": 1, "amount": 15.0}]',
+        '[{"title": "Item 3", "quantity": -1, "amount": -0.05}]',
+        '[{"title": "Adjustment", "quantity": null, "amount": -3.0}]',
+    ]
+
+
+def test_titles_are_told_as_they_are(front: Storefront) -> None:
+    front.shop.place("#1").items[0] = Item(title := 'Öl "5\\" \U0001f9f4', 1000)
+    front.shop.remove_item("#1")
+    (text,) = changes(front.reader())
+    assert json.loads(str(text)) == [{"title": title, "quantity": -1, "amount": -10.0}]
+
+
+def test_the_order_that_replaces_another_is_told_without_changes(front: Storefront) -> None:
+    front.shop.place("#1031", "10.00")
+    front.shop.recreate("#1031")
+    assert changes(front.reader()) == [None]
+
+
+def test_more_sales_than_come_with_an_edit_are_asked_for(front: Storefront) -> None:
+    front.shop.place("#1", "10.00")
+    front.shop.add_item("#1", "1.00")
+    prices = [f"{number}.00" for number in range(1, 2 * SALES + 2)]
+    for _ in range(AGREEMENTS):
+        front.shop.add_item("#1", *prices)
+    few, *many = [[item["amount"] for item in json.loads(str(text))] for text in changes(front.reader())]
+    assert few == [1.0]
+    assert many == [[float(price) for price in prices]] * AGREEMENTS
+
+
+def test_of_an_edit_whose_order_is_gone_the_first_sales_are_told(front: Storefront) -> None:
+    front.shop.place("#1", "10.00")
+    front.shop.add_item("#1", *["1.00"] * 9)
+    front.shop.faults.when(lambda number: front.shop.delete("#1") if number == 3 else None)
+    (text,) = changes(front.reader())
+    assert len(json.loads(str(text))) == SALES
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        (EDITS_QUERY, {"ids": ["gid://shopify/Order/1"] * 7}),
+        (MORE_EDITS_QUERY, {"id": "gid://shopify/Order/1", "first": 4 * AGREEMENTS}),
+        (SALES_QUERY, {"id": "gid://shopify/Order/1"}),
+    ],
+)
+def test_what_is_asked_about_edits_fits_into_a_query(
+    front: Storefront, query: str, variables: dict[str, object]
+) -> None:
+    _, cost = front.api().query(query, variables)
+    assert 400 < cost < MOST_COST
 
 
 def test_an_order_that_nobody_edited_has_no_edits(front: Storefront) -> None:

@@ -225,10 +225,36 @@ def test_agreements_come_page_by_page(shop: ShopifyShop) -> None:
     for _ in range(3):
         asked = {"id": f"gid://shopify/Order/{order.number}", "first": 2, "after": after}
         agreements = ask(shop, MORE_EDITS_QUERY, **asked)["data"]["order"]["agreements"]
-        found += [node["reason"] for node in agreements["nodes"]]
+        found += [edge["node"]["reason"] for edge in agreements["edges"]]
         after = agreements["pageInfo"]["endCursor"]
     assert found == ["ORDER", *["ORDER_EDIT"] * 4]
     assert not agreements["pageInfo"]["hasNextPage"]
+
+
+def test_agreements_tell_what_was_sold_and_what_was_taken_back(shop: ShopifyShop) -> None:
+    order = shop.place("#1", "50.00")
+    shop.remove_item("#1")
+    shop.change_address("#1", "15.00")
+    shop.refund("#1", "2.00")
+    query = """
+        query($id: ID!) { order(id: $id) { agreements(first: 9) { nodes { sales(first: 9) { nodes {
+          __typename actionType quantity totalAmount { presentmentMoney { amount } }
+          ... on ProductSale { lineItem { name } } ... on ShippingLineSale { shippingLine { title } }
+        } } } } } }
+    """
+    agreements = ask(shop, query, id=f"gid://shopify/Order/{order.number}")["data"]["order"]["agreements"]["nodes"]
+
+    def told(sale: dict[str, Any]) -> tuple[object, ...]:
+        named = sale.get("lineItem") or sale.get("shippingLine")
+        amount = sale["totalAmount"]["presentmentMoney"]["amount"]
+        return (sale["__typename"], sale["actionType"], sale["quantity"], amount, named and [*named.values()])
+
+    assert [[told(sale) for sale in agreement["sales"]["nodes"]] for agreement in agreements] == [
+        [("ProductSale", "ORDER", 1, "50.0", ["Item 1"]), ("ShippingLineSale", "ORDER", 1, "4.9", ["Standard"])],
+        [("ProductSale", "RETURN", -1, "-50.0", ["Item 1"])],
+        [("ShippingLineSale", "RETURN", -1, "-4.9", None), ("ShippingLineSale", "ORDER", 1, "15.0", ["Express"])],
+        [("AdjustmentSale", "RETURN", None, "-2.0", None)],
+    ]
 
 
 @pytest.mark.parametrize("first", [0, 251])
@@ -313,6 +339,7 @@ def test_customers_are_refused_beside_data_to_a_token_that_may_not_read_them(clo
         ("{ orders(first: 10) { nodes { customer { id } } } }", {}, 22),
         ("query($n: Int) { orders(first: $n) { nodes { id } } }", {"n": 30}, 32),
         ("{ orders(first: 2) { nodes { agreements(first: 5) { nodes { app { title } } } } } }", {}, 2 + 2 * (1 + 12)),
+        ("{ orders(first: 2) { nodes { ... on Order { customer { id } } ... on Node { customer { id } } } } }", {}, 6),
         ("query($ids: [ID!]!) { nodes(ids: $ids) { ... on Order { customer { id } } } }", {"ids": ["a", "b"]}, 4),
         (ORDERS_QUERY, {"first": 95}, 952),
     ],

@@ -81,7 +81,7 @@ class Costs:
         return sum(self._yielded(operation.selection_set, data) for operation in self._operations) if data else 0
 
     def _fields(self, selected: SelectionSetNode) -> list[FieldNode]:
-        """The fields that are selected, those of fragments too."""
+        """The fields that are selected, those of fragments too; once where fragments on several types name one."""
         fields: list[FieldNode] = []
         for selection in selected.selections:
             if isinstance(selection, FieldNode):
@@ -90,7 +90,7 @@ class Costs:
                 fields += self._fields(self._fragments[selection.name.value].selection_set)
             elif isinstance(selection, InlineFragmentNode):
                 fields += self._fields(selection.selection_set)
-        return fields
+        return [*{(node.alias or node.name).value: node for node in fields}.values()]
 
     def _asked(self, selected: SelectionSetNode) -> int:
         return sum(self._asked_field(node) for node in self._fields(selected))

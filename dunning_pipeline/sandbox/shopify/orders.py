@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 PORTAL = "Cleverific"
 """Title of the app through which customers edit their orders."""
 EDIT_WINDOW = timedelta(hours=24)
+STANDARD, EXPRESS = "Standard", "Express"
+"""Rates at which orders are shipped: when they are placed, and after a change of address."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,24 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Sale:
+    """What an agreement sells, or takes back: then quantity and amount are below zero.
+
+    `line` is what it is of: PRODUCT, SHIPPING or ADJUSTMENT. `title` is empty where Shopify tells none.
+    """
+
+    line: str
+    title: str | None
+    quantity: int | None
+    amount_minor: int
+
+    @property
+    def action(self) -> str:
+        """What kind of action it is to Shopify."""
+        return "RETURN" if self.amount_minor < 0 else "ORDER"
+
+
+@dataclass(frozen=True)
 class Agreement:
     """What was agreed at a moment: that it is ordered, edited or refunded, and through which app."""
 
@@ -39,6 +59,7 @@ class Agreement:
     reason: str
     happened_at: datetime
     app: str | None
+    sales: tuple[Sale, ...] = ()
 
 
 @dataclass
@@ -90,6 +111,26 @@ class Order:
     def edit_window_open(self, now: datetime) -> bool:
         """Whether the customer may still edit it in the portal."""
         return self.edit_until is None or now < self.edit_until
+
+
+def sold(item: Item) -> Sale:
+    """That an item is ordered."""
+    return Sale("PRODUCT", item.title, 1, item.price_minor)
+
+
+def taken_out(item: Item) -> Sale:
+    """That an item is no longer ordered."""
+    return Sale("PRODUCT", item.title, -1, -item.price_minor)
+
+
+def shipped(title: str, amount_minor: int) -> Sale:
+    """That an order is shipped at a rate."""
+    return Sale("SHIPPING", title, 1, amount_minor)
+
+
+def no_longer_shipped(amount_minor: int) -> Sale:
+    """That it is no longer shipped at a rate; Shopify does not tell at which."""
+    return Sale("SHIPPING", None, -1, -amount_minor)
 
 
 def next_name(name: str) -> str:

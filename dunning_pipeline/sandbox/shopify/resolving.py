@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from graphql import GraphQLError, GraphQLResolveInfo
 
 from dunning_pipeline.rules.money import known_currencies
-from dunning_pipeline.sandbox.shopify.orders import Agreement, Customer, Order
+from dunning_pipeline.sandbox.shopify.orders import Agreement, Customer, Order, Sale
 
 MOST_ON_A_PAGE = 250
 SHOP_CURRENCY, SHOP_RATE = "EUR", Decimal("0.9")
 """What the shop keeps its books in, and what a unit of any other currency is worth there."""
 
 _TYPES = {"ORDER": "OrderAgreement", "ORDER_EDIT": "OrderEditAgreement", "REFUND": "RefundAgreement"}
+_SALE_TYPES = {"PRODUCT": "ProductSale", "SHIPPING": "ShippingLineSale", "ADJUSTMENT": "AdjustmentSale"}
 _TERM = re.compile(r"updated_at:(>=|>|<=|<)'?([0-9T:+Z.-]+)'?")
 
 
@@ -94,12 +95,25 @@ def _connection(found: Sequence[Any], keys: _Keys, asked: Mapping[str, Any], wra
     start = keys.after(_decoded(asked["after"])) if asked.get("after") else 0
     page = found[start : start + first]
     cursors = [_encoded(keys.of(each)) for each in page]
-    wrapped = [wrap(each) for each in page]
+    return _paged([wrap(each) for each in page], cursors, start, len(found))
+
+
+def _by_place(found: Sequence[Any], first: int | None, after: str | None) -> dict[str, Any]:
+    """A page of what stays in its order, with the place as cursor."""
+    start = int(_decoded(after)) + 1 if after else 0
+    if not first or not 1 <= first <= MOST_ON_A_PAGE:
+        raise GraphQLError("you must provide one of first or last, from 1 to 250")
+    page = found[start : start + first]
+    return _paged(page, [_encoded(str(start + place)) for place in range(len(page))], start, len(found))
+
+
+def _paged(page: Sequence[Any], cursors: Sequence[str], start: int, total: int) -> dict[str, Any]:
+    """A connection: what is on the page, and whether there is more."""
     return {
-        "nodes": wrapped,
-        "edges": [{"cursor": cursor, "node": each} for cursor, each in zip(cursors, wrapped, strict=True)],
+        "nodes": page,
+        "edges": [{"cursor": cursor, "node": each} for cursor, each in zip(cursors, page, strict=True)],
         "pageInfo": {
-            "hasNextPage": start + first < len(found),
+            "hasNextPage": start + len(page) < total,
             "hasPreviousPage": start > 0,
             "startCursor": cursors[0] if cursors else None,
             "endCursor": cursors[-1] if cursors else None,
@@ -161,22 +175,8 @@ class _Order:
 
     def agreements(self, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None) -> Any:
         """What was agreed, oldest first."""
-        start = int(_decoded(after)) + 1 if after else 0
-        if not first or not 1 <= first <= MOST_ON_A_PAGE:
-            raise GraphQLError("you must provide one of first or last, from 1 to 250")
-        page = self._order.agreements[start : start + first]
-        nodes = [_agreement(each) for each in page]
-        cursors = [_encoded(str(start + place)) for place in range(len(page))]
-        return {
-            "nodes": nodes,
-            "edges": [{"cursor": cursor, "node": node} for cursor, node in zip(cursors, nodes, strict=True)],
-            "pageInfo": {
-                "hasNextPage": start + first < len(self._order.agreements),
-                "hasPreviousPage": start > 0,
-                "startCursor": cursors[0] if cursors else None,
-                "endCursor": cursors[-1] if cursors else None,
-            },
-        }
+        currency = self._order.currency
+        return _by_place([_agreement(each, currency) for each in self._order.agreements], first, after)
 
 
 def order_gid(order: Order) -> str:
@@ -204,7 +204,7 @@ def _customer(customer: Customer | None) -> dict[str, Any] | None:
     }
 
 
-def _agreement(agreement: Agreement) -> dict[str, Any]:
+def _agreement(agreement: Agreement, currency: str) -> dict[str, Any]:
     kind = _TYPES[agreement.reason]
     app = {"id": f"gid://shopify/App/{sum(agreement.app.encode())}", "title": agreement.app} if agreement.app else None
     return {
@@ -213,6 +213,30 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
         "happenedAt": told(agreement.happened_at),
         "reason": agreement.reason,
         "app": app,
+        "sales": _sales(agreement, currency),
+    }
+
+
+def _sales(agreement: Agreement, currency: str) -> Callable[..., dict[str, Any]]:
+    def sales(info: GraphQLResolveInfo, first: int | None = None, after: str | None = None) -> dict[str, Any]:
+        """What was sold or taken back, in the order of the agreement."""
+        number = agreement.number * 1_000
+        return _by_place([_sale(each, number + i, currency) for i, each in enumerate(agreement.sales)], first, after)
+
+    return sales
+
+
+def _sale(sale: Sale, number: int, currency: str) -> dict[str, Any]:
+    kind = _SALE_TYPES[sale.line]
+    return {
+        "__typename": kind,
+        "id": f"gid://shopify/{kind}/{number}",
+        "actionType": sale.action,
+        "lineType": sale.line,
+        "quantity": sale.quantity,
+        "totalAmount": _bag(sale.amount_minor, currency),
+        "lineItem": {"id": f"gid://shopify/LineItem/{number}", "name": sale.title, "title": sale.title},
+        "shippingLine": {"id": f"gid://shopify/ShippingLine/{number}", "title": sale.title} if sale.title else None,
     }
 
 

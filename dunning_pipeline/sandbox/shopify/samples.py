@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from random import Random
 
-from dunning_pipeline.sandbox.shopify.orders import PORTAL, Agreement, Customer, Item, Order
+from dunning_pipeline.sandbox.shopify.orders import PORTAL, STANDARD, Agreement, Customer, Item, Order, shipped, sold
 
 FIRST_NUMBER = 1001
 _NAMES = ("Ada", "Bela", "Clara", "Deniz", "Emil", "Fatou", "Goran", "Hana", "Ines", "Jonas")
@@ -44,8 +44,9 @@ def _placed(number: int, created: datetime, random: Random) -> Order:
         created_at=created,
         updated_at=created,
         locale=random.choice(("en", "de", "fr", None)),
-        agreements=[Agreement(number * 100, "ORDER", created, "Online Store")],
     )
+    sales = (*map(sold, order.items), shipped(STANDARD, order.shipping_minor))
+    order.agreements.append(Agreement(number * 100, "ORDER", created, "Online Store", sales))
     order.received_minor = order.total_minor
     if random.random() < 0.6:
         order.fulfilment = "FULFILLED"
@@ -53,10 +54,12 @@ def _placed(number: int, created: datetime, random: Random) -> Order:
 
 
 def _edit(order: Order, at: datetime, random: Random) -> None:
-    order.items.append(Item(*random.choice(_ITEMS)))
+    item = Item(*random.choice(_ITEMS))
+    order.items.append(item)
     order.fulfilment = "UNFULFILLED"
     number = order.agreements[-1].number + 1
-    order.agreements.append(Agreement(number, "ORDER_EDIT", at, random.choice((PORTAL, PORTAL, "Shopify Web"))))
+    app = random.choice((PORTAL, PORTAL, "Shopify Web"))
+    order.agreements.append(Agreement(number, "ORDER_EDIT", at, app, (sold(item),)))
     order.updated_at = at
     if random.random() < 0.5:
         order.received_minor = order.total_minor

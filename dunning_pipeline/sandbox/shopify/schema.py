@@ -25,6 +25,9 @@ enum OrderDisplayFulfillmentStatus {
   UNFULFILLED
 }
 
+enum SaleActionType { ORDER RETURN UNKNOWN UPDATE }
+enum SaleLineType { ADDITIONAL_FEE ADJUSTMENT DUTY FEE GIFT_CARD PRODUCT SHIPPING TIP UNKNOWN }
+
 interface Node { id: ID! }
 type PageInfo { hasNextPage: Boolean! hasPreviousPage: Boolean! startCursor: String endCursor: String }
 type MoneyV2 { amount: Decimal! currencyCode: CurrencyCode! }
@@ -34,15 +37,36 @@ type CustomerEmailAddress { emailAddress: String! }
 type Customer implements Node { id: ID! displayName: String! defaultEmailAddress: CustomerEmailAddress }
 type OrderPaymentCollectionDetails { additionalPaymentCollectionUrl: URL }
 
-interface SalesAgreement { id: ID! happenedAt: DateTime! reason: OrderActionType! app: App }
+type LineItem implements Node { id: ID! name: String! title: String! }
+type ShippingLine { id: ID title: String! }
+interface Sale { id: ID! actionType: SaleActionType! lineType: SaleLineType! quantity: Int totalAmount: MoneyBag! }
+type ProductSale implements Sale {
+  id: ID! actionType: SaleActionType! lineType: SaleLineType! quantity: Int totalAmount: MoneyBag! lineItem: LineItem!
+}
+type ShippingLineSale implements Sale {
+  id: ID! actionType: SaleActionType! lineType: SaleLineType! quantity: Int totalAmount: MoneyBag!
+  shippingLine: ShippingLine
+}
+type AdjustmentSale implements Sale {
+  id: ID! actionType: SaleActionType! lineType: SaleLineType! quantity: Int totalAmount: MoneyBag!
+}
+type SaleEdge { cursor: String! node: Sale! }
+type SaleConnection { edges: [SaleEdge!]! nodes: [Sale!]! pageInfo: PageInfo! }
+
+interface SalesAgreement {
+  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App sales(first: Int, after: String): SaleConnection!
+}
 type OrderAgreement implements SalesAgreement {
-  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App
+  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App sales(first: Int, after: String): SaleConnection!
 }
 type OrderEditAgreement implements SalesAgreement {
-  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App
+  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App sales(first: Int, after: String): SaleConnection!
 }
 type RefundAgreement implements SalesAgreement {
-  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App
+  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App sales(first: Int, after: String): SaleConnection!
+}
+type ReturnAgreement implements SalesAgreement {
+  id: ID! happenedAt: DateTime! reason: OrderActionType! app: App sales(first: Int, after: String): SaleConnection!
 }
 type SalesAgreementEdge { cursor: String! node: SalesAgreement! }
 type SalesAgreementConnection { edges: [SalesAgreementEdge!]! nodes: [SalesAgreement!]! pageInfo: PageInfo! }

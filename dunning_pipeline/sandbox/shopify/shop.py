@@ -24,12 +24,19 @@ from dunning_pipeline.sandbox.shopify.bucket import MOST_COST, Bucket, Costs
 from dunning_pipeline.sandbox.shopify.faults import ERROR_BESIDE_DATA, FIELD_EMPTY
 from dunning_pipeline.sandbox.shopify.orders import (
     EDIT_WINDOW,
+    EXPRESS,
     PORTAL,
+    STANDARD,
     Agreement,
     Customer,
     Item,
     Order,
+    Sale,
     next_name,
+    no_longer_shipped,
+    shipped,
+    sold,
+    taken_out,
 )
 from dunning_pipeline.sandbox.shopify.resolving import Root, order_gid, type_of
 from dunning_pipeline.sandbox.shopify.samples import sample_orders
@@ -144,15 +151,17 @@ class ShopifyShop:
             order = Order(self._numbers, name, buyer, currency, items, 490, now, now, edit_until=now + EDIT_WINDOW)
             order.received_minor = order.total_minor if paid else 0
             self._orders[name] = self._by_gid[order_gid(order)] = order
-            self._agree(order, "ORDER", app)
+            self._agree(order, "ORDER", app, *map(sold, items), shipped(STANDARD, order.shipping_minor))
             return order
 
-    def add_item(self, name: str, price: str = "10.00", app: str | None = PORTAL) -> Order:
-        """Somebody adds an item to an order, through the customer portal unless told otherwise."""
+    def add_item(self, name: str, *prices: str, app: str | None = PORTAL) -> Order:
+        """Somebody adds items to an order, one at 10.00 and through the customer portal unless told otherwise."""
         with self._lock:
             order = self._editable(name, app)
-            order.items.append(Item(f"Item {len(order.items) + 1}", _minor(price)))
-            return self._agree(order, "ORDER_EDIT", app)
+            last = len(order.items)
+            items = [Item(f"Item {place}", _minor(price)) for place, price in enumerate(prices or ("10.00",), last + 1)]
+            order.items += items
+            return self._agree(order, "ORDER_EDIT", app, *map(sold, items))
 
     def remove_item(self, name: str, app: str | None = PORTAL) -> Order:
         """Somebody takes the last item off an order, so that a refund is owed if it was paid."""
@@ -160,15 +169,15 @@ class ShopifyShop:
             order = self._editable(name, app)
             if not order.items:
                 raise ValueError(f"order {name} has no item left")
-            order.items.pop()
-            return self._agree(order, "ORDER_EDIT", app)
+            return self._agree(order, "ORDER_EDIT", app, taken_out(order.items.pop()))
 
     def change_address(self, name: str, shipping: str = "15.00", app: str | None = PORTAL) -> Order:
         """Somebody changes the address to one with another shipping rate."""
         with self._lock:
             order = self._editable(name, app)
-            order.shipping_minor = _minor(shipping)
-            return self._agree(order, "ORDER_EDIT", app)
+            before, order.shipping_minor = order.shipping_minor, _minor(shipping)
+            sales = no_longer_shipped(before), shipped(EXPRESS, order.shipping_minor)
+            return self._agree(order, "ORDER_EDIT", app, *sales)
 
     def refund(self, name: str, amount: str | None = None, app: str | None = None) -> Order:
         """Money goes back to the customer: so much, or what is owed to them."""
@@ -177,7 +186,7 @@ class ShopifyShop:
             minor = _minor(amount) if amount else max(0, -order.outstanding_minor)
             order.received_minor -= minor
             order.refunded_minor += minor
-            return self._agree(order, "REFUND", app)
+            return self._agree(order, "REFUND", app, Sale("ADJUSTMENT", None, None, -minor))
 
     def pay(self, name: str, amount: str | None = None) -> Order:
         """The customer pays: so much, or all that is outstanding."""
@@ -369,9 +378,9 @@ class ShopifyShop:
             raise ValueError(f"the edit window of order {name} is closed")
         return order
 
-    def _agree(self, order: Order, reason: str, app: str | None) -> Order:
+    def _agree(self, order: Order, reason: str, app: str | None, *sales: Sale) -> Order:
         self._agreements += 1
-        order.agreements.append(Agreement(self._agreements, reason, self.now(), app))
+        order.agreements.append(Agreement(self._agreements, reason, self.now(), app, sales))
         return self._changed(order)
 
     def _changed(self, order: Order) -> Order:
