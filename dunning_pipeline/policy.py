@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -50,6 +50,7 @@ __all__ = [
     "Condition",
     "ContactCap",
     "CursorPages",
+    "EditsSource",
     "FileSource",
     "Holidays",
     "Klaviyo",
@@ -806,7 +807,28 @@ class _Source(Section):
     )
 
 
-class SqlSource(_Source):
+class EditsSource(_Source):
+    """A source that may feed edits of orders."""
+
+    edited_by_apps: dict[Text, Distinct[Text]] = Field(
+        default_factory=dict, description="Titles of apps by the party that edits through them."
+    )
+
+    @model_validator(mode="after")
+    def _one_party_of_an_app(self) -> Self:
+        titles = [title.strip().lower() for named in self.edited_by_apps.values() for title in named]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise PydanticCustomError("house", f"edited_by_apps names the app {title} twice")
+        return self
+
+    @property
+    def parties(self) -> dict[str, str]:
+        """The party by each app's title in lower case."""
+        return {title.strip().lower(): party for party, titles in self.edited_by_apps.items() for title in titles}
+
+
+class SqlSource(EditsSource):
     """A database."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["tables"]}, {"required": ["preset"]}]})
@@ -830,7 +852,7 @@ class SqlSource(_Source):
         return read.with_preset(data)
 
 
-class FileSource(_Source):
+class FileSource(EditsSource):
     """CSV or Parquet files."""
 
     kind: Literal["files"] = Field(description="files: CSV or Parquet files.")
@@ -839,7 +861,7 @@ class FileSource(_Source):
     )
 
 
-class ShopifySource(_Source):
+class ShopifySource(EditsSource):
     """A Shopify shop."""
 
     kind: Literal["shopify"] = Field(description="shopify: a Shopify shop.")
@@ -850,9 +872,6 @@ class ShopifySource(_Source):
     )
     client_secret: Secret | None = Field(default=None, description="Secret of that app, as ${VAR}.")
     api_version: ApiVersion = Field(default="2026-10", description="Version of Shopify's Admin API, such as 2026-10.")
-    edited_by_apps: dict[Text, Distinct[Text]] = Field(
-        default_factory=dict, description="Titles of apps by the party that edits through them."
-    )
     since: Day | None = Field(
         default=None, description="Orders that last changed before this day are not pulled; none: all that are visible."
     )
@@ -865,16 +884,7 @@ class ShopifySource(_Source):
         static, granted = self.token is not None, (self.client_id is not None, self.client_secret is not None)
         if static == any(granted) or any(granted) != all(granted):
             raise PydanticCustomError("house", "needs either token, or client_id and client_secret")
-        titles = [title.strip().lower() for named in self.edited_by_apps.values() for title in named]
-        for title in titles:
-            if titles.count(title) > 1:
-                raise PydanticCustomError("house", f"edited_by_apps names the app {title} twice")
         return self
-
-    @property
-    def parties(self) -> dict[str, str]:
-        """The party by each app's title in lower case."""
-        return {title.strip().lower(): party for party, titles in self.edited_by_apps.items() for title in titles}
 
 
 class Basic(Section):
@@ -901,7 +911,7 @@ class Authentication(Section):
     client_credentials: ClientCredentials | None = Field(default=None, description="OAuth 2.0 client credentials.")
 
 
-class RestSource(_Source):
+class RestSource(EditsSource):
     """A REST API that answers in JSON."""
 
     kind: Literal["rest"] = Field(description="rest: a REST API that answers in JSON.")

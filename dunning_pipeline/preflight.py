@@ -22,6 +22,7 @@ from dunning_pipeline.pulling import read_table
 from dunning_pipeline.pulling_shops import shop_reader
 from dunning_pipeline.resources.klaviyo import KeyRefused, Klaviyo, KlaviyoError, ScopeMissing
 from dunning_pipeline.resources.loading import CHECKED_AGAINST_INVOICES, Pulled
+from dunning_pipeline.resources.parties import OTHER, parties_of
 from dunning_pipeline.resources.readers import PulledSource, pulled_sources, reader_of, shops
 from dunning_pipeline.resources.staging import custom_columns, raw_columns_problem
 from dunning_pipeline.resources.warehouse import Warehouse
@@ -152,17 +153,17 @@ def _check_shops(settings: Settings, policy: Policy) -> Iterator[Finding]:
 
 
 def _check_apps(policy: Policy, read: doubts.Read) -> Iterator[Finding]:
-    """The apps through which orders were edited, and whose edits theirs count as (RULES 8.1)."""
+    """The apps, or parties, that edited orders of each source, and as whom they count from now on (RULES 8.1)."""
     seen = """
-        select source, coalesce(app_title, 'no app') as app, edited_by, count(*) as edits
-        from source.order_edits group by all order by source, edits desc, app
+        select coalesce(app_title, '') as app, count(*) as edits
+        from source.order_edits where source = $source group by app order by edits desc, app
     """
-    if shops(policy):
-        rows = read(seen, {})
-        for name in rows["source"].unique():
-            apps = rows[rows["source"] == name].itertuples()
-            listed = ", ".join(f"{row.app} ({row.edits}) as {row.edited_by}" for row in apps)
-            yield Finding("note", f"{name}: orders were edited through {listed}; edited_by_apps says as whom")
+    for name, parties in parties_of(policy).items():
+        counts = read(seen, {"source": name}).itertuples(index=False)
+        listed = [f"{app or 'no app'} ({n}) as {parties.get(app.strip().lower(), OTHER)}" for app, n in counts]
+        if listed:
+            through = ", ".join(listed)
+            yield Finding("note", f"{name}: orders were edited through {through}; edited_by_apps says as whom")
 
 
 def _check_home(settings: Settings) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from dunning_pipeline.policy import Mapping, TableRequest
 from dunning_pipeline.private_files import make_private_folder, private_umask
 from dunning_pipeline.resources.loading import Loaded, Loader, Pulled, missing_invoices
+from dunning_pipeline.resources.parties import parties_of
 from dunning_pipeline.resources.progress import Progress, fetch_progress, settings_hash
 from dunning_pipeline.resources.readers import PulledSource, pulled_sources, reader_of
 from dunning_pipeline.resources.rest_source import RestSourceReader
@@ -50,7 +51,8 @@ def pull(
             reading = _Reading(settings, name, source, table, folder)
             part = reading.look_up_missing(warehouse, reading.read(None if full else before[name]))
             parts.append(replace(part, most_taken_back=inf) if full else part)
-        loader = Loader(warehouse, table, run_id, settings.clock(), settings.today(), [*settings.policy.sources])
+        now, today, policy = settings.clock(), settings.today(), settings.policy
+        loader = Loader(warehouse, table, run_id, now, today, [*policy.sources], parties=parties_of(policy))
         loaded = loader.load(parts, settings.policy.quality.max_rejected)
     return [part.staged for part in parts], loaded
 

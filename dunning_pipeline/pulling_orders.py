@@ -1,5 +1,6 @@
 """Pulling orders and their edits from whatever feeds them: shops portion by portion, tables whole or not at all."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,11 +18,15 @@ from dunning_pipeline.tables import ORDER_EDITS, ORDERS, Table
 
 @dataclass
 class PulledOrders:
-    """What a pull of orders and edits came to; `failed` has the error of each source that could not be read."""
+    """What a pull of orders and edits came to; `failed` has the error of each source that could not be read.
+
+    `unmapped` counts edits that count as `other`, by the text that tells who made them (RULES 8.1).
+    """
 
     edits: TableCounts = field(default_factory=TableCounts)
     orders: TableCounts = field(default_factory=TableCounts)
     shops: ShopPull = field(default_factory=ShopPull)
+    unmapped: Counter[str] = field(default_factory=Counter)
     failed: dict[str, DunningError] = field(default_factory=dict)
 
 
@@ -32,16 +37,19 @@ def pull_orders(settings: Settings, warehouse: Warehouse, run_id: str, *, full: 
 
     def pulled_table(table: Table) -> TableCounts:
         try:
-            return counted(*pull(settings, warehouse, table, run_id, full=full))
+            staged, loaded = pull(settings, warehouse, table, run_id, full=full)
         except DunningError as error:
             pulled.failed |= dict.fromkeys(tables, error)
             return TableCounts()
+        pulled.unmapped += loaded.unmapped
+        return counted(staged, loaded)
 
     pulled.edits = pulled_table(ORDER_EDITS)
     pulled.shops = try_shops(settings, warehouse, run_id, full=full)
     pulled.orders = pulled_table(ORDERS)
     pulled.edits += pulled.shops.edits
     pulled.orders += pulled.shops.orders
+    pulled.unmapped += pulled.shops.unmapped
     pulled.failed |= pulled.shops.failed
     return pulled
 

@@ -20,9 +20,10 @@ from dunning_pipeline.policy import Mapping, ShopifySource, resolve, resolve_sec
 from dunning_pipeline.pulling import staging_folder
 from dunning_pipeline.resources.changes import note_change
 from dunning_pipeline.resources.loading import Loader, Pulled, refuse_too_many
+from dunning_pipeline.resources.parties import parties_of
 from dunning_pipeline.resources.progress import Progress, fetch_progress, text_hash
 from dunning_pipeline.resources.readers import shops
-from dunning_pipeline.resources.shopify import EDIT_COLUMNS, ORDER_COLUMNS, OTHER, Page, Row, ShopReader
+from dunning_pipeline.resources.shopify import EDIT_COLUMNS, ORDER_COLUMNS, Page, Row, ShopReader
 from dunning_pipeline.resources.shopify_api import (
     MOST_ATTEMPTS,
     TIMEOUT_SECONDS,
@@ -135,7 +136,6 @@ def try_shops(
         except DunningError as error:
             total.failed[name] = error
         finally:
-            total.unmapped += reader.unmapped
             total.requests += reader.api.requests
     return total
 
@@ -161,7 +161,7 @@ def shop_reader(
     api = ShopifyApi(
         name, shop, source.api_version, credentials, sleep=settings.sleep, attempts=attempts, timeout=timeout
     )
-    return ShopReader(api, source.parties, settings.clock)
+    return ShopReader(api, settings.clock)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,6 @@ def _pull_shop(
 ) -> None:
     with warehouse.transaction() as connection:
         before = fetch_progress(connection, shop.name, ORDERS.name)
-        _tell_parties(connection, shop)
     reached = before.watermark if before and before.settings_hash == shop.settings_hash and not full else None
     since = _from(reached, shop.source)
     continues = False
@@ -246,10 +245,10 @@ def _write(
 ) -> None:
     """Orders, edits, observations and watermark of a portion, in one short transaction."""
     watermark = highest([portion.newest], reached)
-    known = [*settings.policy.sources]
+    known, parties = [*settings.policy.sources], parties_of(settings.policy)
 
     def loader(table: Table) -> Loader:
-        return Loader(warehouse, table, run_id, portion.read_at, settings.today(), known)
+        return Loader(warehouse, table, run_id, portion.read_at, settings.today(), known, parties=parties)
 
     def pulled(table: Table, rows: Sequence[Row]) -> Pulled:
         staged = _staged(shop, settings, table, rows, folder)
@@ -260,7 +259,7 @@ def _write(
     try:
         with warehouse.transaction() as connection:
             # Edits first: an order that was edited since is observed, however it looks.
-            rejected_edits = loader(ORDER_EDITS).load_part(connection, edits).rejected
+            loaded_edits = loader(ORDER_EDITS).load_part(connection, edits)
             rejected = loader(ORDERS).load_part(connection, orders).rejected
             note_change(connection, ORDERS.qualified, run_id)
             stored = _stored(connection, shop.name)
@@ -271,7 +270,8 @@ def _write(
             loader(ORDERS).store_rejected(connection, shop.name, rejected, beside_earlier=continues)
         raise
     total.orders += TableCounts.of(orders.staged, rejected.num_rows)
-    total.edits += TableCounts.of(edits.staged, rejected_edits.num_rows)
+    total.edits += TableCounts.of(edits.staged, loaded_edits.rejected.num_rows)
+    total.unmapped += loaded_edits.unmapped
 
 
 def _staged(shop: _Shop, settings: Settings, table: Table, rows: Sequence[Row], folder: Path) -> Staged:
@@ -286,26 +286,3 @@ def _stored(connection: duckdb.DuckDBPyConnection, source: str) -> int:
     """Orders of a shop in the warehouse: of few that changed a single bad one is no large share."""
     ((count,),) = connection.execute("select count(*) from source.orders where source = ?", [source]).fetchall()
     return int(count)
-
-
-def _tell_parties(connection: duckdb.DuckDBPyConnection, shop: _Shop) -> None:
-    """Gives the edits that are there already the parties that the policy now names for their apps."""
-    parties = shop.source.parties
-    connection.register("parties", pa.table({"title": [*parties], "party": [*parties.values()]}, _PARTIES_SCHEMA))
-    connection.execute(
-        """
-        update source.order_edits as e set edited_by = told.party
-        from (
-            select edit_id, coalesce(any_value(parties.party), $other) as party
-            from source.order_edits as edits left join parties on parties.title = lower(trim(edits.app_title))
-            where source = $source
-            group by edit_id
-        ) as told
-        where e.edit_id = told.edit_id and e.source = $source and e.edited_by is distinct from told.party
-        """,
-        {"source": shop.name, "other": OTHER},
-    )
-    connection.unregister("parties")
-
-
-_PARTIES_SCHEMA = pa.schema([("title", pa.string()), ("party", pa.string())])

@@ -77,7 +77,7 @@ class Storefront:
         return ShopifyApi("storefront", given.pop("shop", self.url), version, credentials, **given)
 
     def reader(self, api: ShopifyApi | None = None) -> ShopReader:
-        return ShopReader(api or self.api(), {"cleverific": "customer_portal"}, self.clock)
+        return ShopReader(api or self.api(), self.clock)
 
 
 @contextmanager

@@ -146,6 +146,20 @@ def test_ids_carry_the_prefix_of_their_source(front: Storefront) -> None:
     assert (edit_id[:3], order_id) == ("fr-", f"fr-{order.number}")
 
 
+def test_edits_are_of_the_party_of_their_app_and_those_of_unknown_apps_are_counted(front: Storefront) -> None:
+    front.shop.place("#1", "10.00")
+    for app in (" cleverific ", "Shopify Web", "Shopify Web", "customer_portal", None):
+        front.shop.add_item("#1", app=app)
+    assert front.pull().unmapped == {"Shopify Web": 2, "customer_portal": 1, "": 1}
+    assert front.rows("app_title, edited_by", "order_edits") == [
+        ["Shopify Web", "other"],
+        ["Shopify Web", "other"],
+        ["cleverific", "customer_portal"],
+        ["customer_portal", "other"],
+        [None, "other"],
+    ]
+
+
 def test_parties_that_are_named_later_are_told_for_edits_that_are_there(front: Storefront) -> None:
     front.shop.place("#1", "10.00")
     front.shop.add_item("#1", app="Order Editing")

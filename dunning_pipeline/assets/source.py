@@ -160,8 +160,8 @@ def _orders_asset() -> dg.AssetsDefinition:
 
 def warn_of_unmapped(context: dg.AssetExecutionContext | dg.OpExecutionContext, pulled: PulledOrders) -> None:
     """Names the apps without a party in the log of the run (RULES 8.1)."""
-    if pulled.shops.unmapped:
-        seen = ", ".join(f"{title or 'none'} ({count})" for title, count in pulled.shops.unmapped.most_common(10))
+    if pulled.unmapped:
+        seen = ", ".join(f"{title or 'none'} ({count})" for title, count in pulled.unmapped.most_common(10))
         context.log.warning(f"edits by apps that edited_by_apps does not name count as other: {seen}")
 
 

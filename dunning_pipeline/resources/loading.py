@@ -1,5 +1,6 @@
 """Staged rows into the source tables: integer keys, upsert by key, rejections, progress, all in a short transaction."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -11,6 +12,7 @@ from dunning_pipeline import sql
 from dunning_pipeline.errors import SourceError, TooManyRejectedRows
 from dunning_pipeline.masking import masked
 from dunning_pipeline.resources.changes import note_change
+from dunning_pipeline.resources.parties import Parties, keep_told, tell_parties
 from dunning_pipeline.resources.progress import Progress, store_progress
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged
 from dunning_pipeline.resources.warehouse import Warehouse, append
@@ -84,7 +86,8 @@ class Loaded:
     `known` rows were there already, where none may be rewritten; `vanished` ones are no longer listed; `observed` are
     payments that were made from outstanding amounts, `looked_up` invoices that were missing from a list and of which
     the source said what became of them, `left_out` rows that the mapping leaves out, `taken_back` payments that were
-    reversed, because a complete list no longer has them, or made again.
+    reversed, because a complete list no longer has them, or made again. `unmapped` counts edits of orders that count as
+    `other`, by the text that tells who made them (RULES 8.1).
     """
 
     written: int
@@ -95,6 +98,7 @@ class Loaded:
     looked_up: int = 0
     left_out: int = 0
     taken_back: int = 0
+    unmapped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Loader:
 
     `sources` are the names that the policy knows. A row whose source is none of them is taken over by the one that
     yields its id now, so that a source can be renamed or replaced. With `append_only`, rows whose id the same source
-    has already stay as they are.
+    has already stay as they are. `parties`: of each source, whose the edits of orders are.
     """
 
     warehouse: Warehouse
@@ -113,6 +117,7 @@ class Loader:
     pulled_on: date
     sources: Sequence[str] = ()
     append_only: bool = False
+    parties: Mapping[str, Parties] = field(default_factory=dict)
 
     def load(self, pulled: Sequence[Pulled], max_rejected: float) -> Loaded:
         """Upserts the rows of every source and stores the rejected ones.
@@ -152,12 +157,14 @@ class Loader:
             looked_up=sum(part.looked_up for part in parts),
             left_out=sum(part.left_out.num_rows for part in pulled),
             taken_back=sum(part.taken_back for part in parts),
+            unmapped=sum((part.unmapped for part in parts), Counter()),
         )
 
     def load_part(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> "LoadedPart":
         """Upserts the rows of one source inside an open transaction, with what is to be kept beside them."""
         known = self._take(connection, part.staged)
         refused = self._merge(connection, part, part.staged)
+        unmapped = self._tell_parties(connection, part)
         self._observe_orders(connection, part)
         observed = self._observe_payments(connection, part)
         rejected = pa.concat_tables([part.staged.rejected, refused])
@@ -170,7 +177,9 @@ class Loader:
             looked_up = part.looked_up.taken - refused.num_rows + self._void_gone(connection, part)
         vanished = self._mark_vanished(connection, part)
         taken_back = self._reverse_payments(connection, part)
-        loaded = LoadedPart(rejected, pa.concat_tables(set_aside), known, vanished, observed, looked_up, taken_back)
+        loaded = LoadedPart(
+            rejected, pa.concat_tables(set_aside), known, vanished, observed, looked_up, taken_back, unmapped
+        )
         self.store_rejected(connection, part.staged.source, loaded.set_aside, beside_earlier=part.continues)
         self._store_progress(connection, part)
         return loaded
@@ -204,10 +213,19 @@ class Loader:
             connection.execute(sql.load("date_endings"), {"day": self.pulled_on, "source": staged.source})
         if self.table is ORDERS:
             connection.execute(_OUTDATED)
+        if self.table is ORDER_EDITS:
+            keep_told(connection)
         connection.execute(self._merge_statement(), {"source": staged.source})
         if self.table is ORDER_EDITS:
             connection.execute(_FIRST_SEEN, {"seen_at": part.newest_at or self.pulled_at})
         return refused
+
+    def _tell_parties(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> Counter[str]:
+        """Says whose all edits of a source are; counts those of this part that are nobody's."""
+        if self.table is not ORDER_EDITS:
+            return Counter()
+        source = part.staged.source
+        return tell_parties(connection, source, self.parties.get(source, {}))
 
     def _observe_orders(self, connection: duckdb.DuckDBPyConnection, part: Pulled) -> None:
         """Appends what was seen of the orders that were just merged, as of when they were read (RULES 8.1)."""
@@ -379,6 +397,7 @@ class LoadedPart:
     observed: int
     looked_up: int
     taken_back: int
+    unmapped: Counter[str]
 
 
 def _changed(connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, object]) -> int:

@@ -40,8 +40,11 @@ class Progress:
 
 
 def settings_hash(source: Source, mapping: Mapping) -> str:
-    """A hash of all that says what is read and what it becomes; another one makes the next pull a full one."""
-    shared = source.model_dump_json(exclude={"tables"})
+    """A hash of all that says what is read and what it becomes; another one makes the next pull a full one.
+
+    Not of the parties of edits: they are told anew with every pull.
+    """
+    shared = source.model_dump_json(exclude={"tables", "edited_by_apps"})
     return text_hash(f"{shared}\n{mapping.model_dump_json()}")
 
 

@@ -6,8 +6,7 @@ here is written.
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -25,9 +24,6 @@ AGREEMENTS, SALES = 4, 5
 """Agreements that are read with their order, and sales with their agreement; of the few with more the rest is asked."""
 MOST_SALES = 150
 """Sales of one agreement that are read at most: as many as fit into a query."""
-
-OTHER = "other"
-"""The party of apps that `edited_by_apps` does not name, and of edits without an app."""
 
 ORDER_FIELDS = """
 fragment OrderFields on Order {
@@ -100,7 +96,7 @@ ORDER_COLUMNS = (
     *("outstanding", "received", "financial_status", "fulfillment_status", "created_at", "cancelled_at"),
     *("pay_url", "status_url", "updated_at"),
 )
-EDIT_COLUMNS = ("edit_id", "order_id", "edited_at", "edited_by", "app_title", "kind", "changes")
+EDIT_COLUMNS = ("edit_id", "order_id", "edited_at", "app_title", "kind", "changes")
 
 _RECREATED = re.compile(r".*\d[A-Z]")
 """The name of an order that was created in place of another: #1031A for #1031 (RULES 8.5)."""
@@ -119,15 +115,10 @@ class Page:
 
 @dataclass
 class ShopReader:
-    """Reads a shop. `parties`: who edits, by the app's title in lower case. `clock`: the present instant.
-
-    `unmapped` counts the edits that were read of each app without a party, by its title.
-    """
+    """Reads a shop. `clock`: the present instant."""
 
     api: ShopifyApi
-    parties: Mapping[str, str]
     clock: Clock
-    unmapped: Counter[str] = field(default_factory=Counter)
     _sizes: dict[str, int] = field(default_factory=lambda: {ORDERS_QUERY: FIRST_PAGE, EDITS_QUERY: FIRST_DETAILS})
     _costs: dict[str, float] = field(default_factory=dict)
 
@@ -183,16 +174,11 @@ class ShopReader:
                 if not _RECREATED.fullmatch(order["name"]):
                     continue
                 reason = "replacement"
-            title = (agreement.get("app") or {}).get("title")
-            party = self.parties.get((title or "").strip().lower(), OTHER)
-            if party == OTHER:
-                self.unmapped[title or ""] += 1
             yield {
                 "edit_id": agreement["id"].removeprefix("gid://shopify/"),
                 "order_id": _id(order["id"]),
                 "edited_at": agreement["happenedAt"],
-                "edited_by": party,
-                "app_title": title,
+                "app_title": (agreement.get("app") or {}).get("title"),
                 "kind": reason,
                 "changes": _changes(agreement),
             }
