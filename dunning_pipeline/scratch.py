@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 import pyarrow as pa
 
-from dunning_pipeline import tables
+from dunning_pipeline import sql, tables
 from dunning_pipeline.assets.decisions import DECISIONS_DERIVATION
 from dunning_pipeline.assets.derived import Derivation, derive_and_replace
 from dunning_pipeline.assets.receivables import CARRYING_INVOICES_DERIVATION, OPEN_INVOICES_DERIVATION
@@ -31,9 +31,11 @@ from dunning_pipeline.tables import (
     CHANGES,
     CONTACTS,
     CUSTOMER_KEYS,
+    CUSTOMER_LINKS,
     CUSTOMERS,
     INVOICE_KEYS,
     INVOICES,
+    ORDERS,
     PAUSES,
     PAYMENTS,
     POLICIES,
@@ -109,15 +111,24 @@ _REMINDED = """(
     customer_id in (select customer_id from own_customers)
     or carrying_invoice_id in (select invoice_id from own_invoices)
 )"""
+_SENT = f"""{_REMINDED} or stream = 'order' and (
+    order_id in (select order_id from near_orders) or customer_id in (select customer_id from own_buyers)
+)"""
+_LINKED = " union all ".join(
+    f"select customer_id from {near}" for near in ("own_buyers", "near_orders", "near_customers")
+)
 _REJECTED = "reminder_id in (select reminder_id from scratch.dunning.sent_history where outcome = 'rejected')"
 _REFERRING = (PAYMENTS, PAUSES, PROMISES, ASSIGNMENTS, CONTACTS)
 _REFERRED_TO = " union all ".join(f"select customer_key, invoice_key from scratch.{t.qualified}" for t in _REFERRING)
 
 _OF_CUSTOMERS: dict[Table, str] = {
-    CUSTOMERS: _OWN,
+    CUSTOMERS: "customer_key in (select customer_key from near_customers)",
+    CUSTOMER_LINKS: f"customer_id in ({_LINKED})",
+    ORDERS: "order_id in (select order_id from near_orders)",
     **dict.fromkeys(_REFERRING, _ABOUT),
     PAUSES: f"{_ABOUT} or scope = 'organisation'",
-    **dict.fromkeys((SENT_HISTORY, REMINDERS), _REMINDED),
+    SENT_HISTORY: _SENT,
+    REMINDERS: _REMINDED,
     **dict.fromkeys((tables.DECISIONS, BATCH_DECISIONS), _OWN),
     **dict.fromkeys((BATCHES, POLICIES, RETRIES, CHANGES), "true"),
     # These look at what the scratch warehouse has got from the tables above.
@@ -150,6 +161,7 @@ def _copy_customers(
     connection.execute(f"create temp table own_customers as {wanted_keys}")
     own = f"select invoice_id, invoice_key from {INVOICES.qualified} where {_OWN}"
     connection.execute(f"create temp table own_invoices as {own}")
+    connection.execute(sql.load("near_persons"))
     connection.execute(f"attach {literal(copy)} as scratch")
     connection.execute("create schema scratch.source; create schema scratch.dunning")
     # All of them, so that the new file needs no migration, which takes longer than the copying.

@@ -321,8 +321,13 @@ def books(tmp_path_factory: pytest.TempPathFactory, instance: dg.DagsterInstance
         connection.execute("update source.invoices set missing_since = '2026-11-14' where invoice_id = 'unclear-1'")
         connection.execute(
             "insert into dunning.sent_history by name select 'o1' as reminder_id, 'order' as stream, 'b' as batch_id,"
-            " 'ordered' as customer_id, 1 as occurrence, 1 as attempt, 'accepted' as outcome, now() as attempted_at,"
+            " 'buyer' as customer_id, 1 as occurrence, 1 as attempt, 'accepted' as outcome, now() as attempted_at,"
             " date '2026-11-15' as contact_on"
+        )
+        connection.execute(
+            "insert into source.customer_links by name"
+            " select unnest(['buyer', 'ordered']) as customer_id, 'one' as person_id, 'shop' as source, customer_key"
+            " from source.customer_keys where customer_id = 'ordered'"
         )
     derive(made.warehouse, made.pipeline.settings.policy, Days(TODAY, TODAY))
     return made

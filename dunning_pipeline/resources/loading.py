@@ -45,8 +45,9 @@ CHECKED_AGAINST_INVOICES = (PAYMENTS, *OF_OWN_INVOICES)
 """Tables of which rows are rejected for what their invoices say: to be loaded after these."""
 
 OF_ORDERS = (ORDER_EDITS, ORDERS)
-"""Without effect on what is decided about invoices. To be loaded in this order: an order that was edited since it was
-observed is observed again, however it looks."""
+"""Without effect on what is decided about invoices, but for as whose an event about an order counts (RULES 8.9), which
+the next decision sees. To be loaded in this order: an order that was edited since it was observed is observed again,
+however it looks."""
 
 _KEYS = (CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS)
 

@@ -134,16 +134,28 @@ def pull(pipeline: Pipeline) -> None:
 
 
 def add_history(pipeline: Pipeline, ledger: Ledger) -> None:
-    """What Klaviyo got, and since when invoices are missing, which only pulls can find out."""
+    """What Klaviyo got, and since when invoices are missing, which only pulls can find out.
+
+    Orders are of the customers of a shop, each the same person as one of billing.
+    """
     rows = [row for number, event in enumerate(sent_events(ledger)) for row in history_rows(event, number)]
     missing = [(one.invoice_id, one.missing_since) for one in ledger.invoices if one.missing_since]
     pipeline.warehouse.append(SENT_HISTORY, pd.DataFrame(rows, columns=[*SENT_HISTORY.column_names]))
     with pipeline.warehouse.transaction() as connection:
+        connection.execute(LINKS)
         for invoice_id, since in missing:
             connection.execute(
                 "update source.invoices set missing_since = $since where invoice_id = $invoice_id",
                 {"since": since, "invoice_id": invoice_id},
             )
+
+
+LINKS = """
+    insert into source.customer_links by name
+    select unnest([customer_id, 'buyer ' || customer_id]) as customer_id, customer_id as person_id, 'shop' as source,
+        unnest([customer_key, 1000000 + customer_key]) as customer_key
+    from source.customer_keys
+"""
 
 
 def sent_events(ledger: Ledger) -> Sequence[object]:
@@ -159,7 +171,7 @@ def history_rows(event: object, number: int) -> Iterable[dict[str, object]]:
         "reminder_id": f"order-{number}" if order else event.reminder_id or f"reminder-{number}",
         "stream": "order" if order else "invoice",
         "batch_id": "batch",
-        "customer_id": event.customer_id,
+        "customer_id": f"buyer {event.customer_id}" if order else event.customer_id,
         "occurrence": 1,
         "attempt": number,
         "attempted_at": datetime.combine(day, time(9), UTC),
