@@ -35,6 +35,7 @@ _NONE = -1
 _GOING = (_NONE, _CODE["waiting"], _CODE["quiet_hours"])
 """Reasons with which an event goes in the end if nothing changes."""
 _MICROSECOND = timedelta(microseconds=1)
+_DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -128,20 +129,24 @@ def _stop_times(started: np.ndarray, reminders: OrderReminders) -> np.ndarray:
 def _out_of_quiet_hours(times: np.ndarray, quiet: QuietHours | None, zone: ZoneInfo) -> np.ndarray:
     """Each time, moved to the end of the quiet hours that it falls in (RULES 8.6).
 
-    Quiet hours are of the organisation's wall clock: an end that the clock jumps over comes with the jump, one that it
-    shows twice counts the second time.
+    They are of the organisation's wall clock: from when it first shows their beginning until it shows their end for the
+    last time. What it jumps over comes with the jump.
     """
     if quiet is None or not len(times):
         return times
-    local = instants(times).dt.tz_convert(zone).dt.tz_localize(None)
-    midnight = local.dt.normalize()
-    since, begin, end = local - midnight, _of_day(quiet.from_), _of_day(quiet.to)
-    over_midnight = begin > end
-    is_quiet = (since >= begin) | (since < end) if over_midnight else (since >= begin) & (since < end)
-    ends = midnight + end + pd.to_timedelta((over_midnight & (since >= begin)).astype("int64"), unit="D")
-    ambiguous = np.zeros(len(ends), dtype=bool)
-    ends = ends.dt.tz_localize(zone, ambiguous=ambiguous, nonexistent="shift_forward")
-    return np.where(is_quiet, np.maximum(times, microseconds(ends.dt.tz_convert("UTC"))), times)
+    today = instants(times).dt.tz_convert(zone).dt.tz_localize(None).dt.normalize()
+    for day in (today - _DAY, today):
+        last_day = day + _DAY if quiet.to < quiet.from_ else day
+        begin = _shown(day + _of_day(quiet.from_), zone, first=True)
+        end = _shown(last_day + _of_day(quiet.to), zone, first=False)
+        times = np.where((begin <= times) & (times < end), end, times)
+    return times
+
+
+def _shown(wall_clock: "pd.Series[pd.Timestamp]", zone: ZoneInfo, *, first: bool) -> np.ndarray:
+    """When the clock of a zone shows each time, for the first or for the last time."""
+    ambiguous = np.full(len(wall_clock), first)
+    return microseconds(wall_clock.dt.tz_localize(zone, ambiguous=ambiguous, nonexistent="shift_forward"))
 
 
 def _of_day(moment: time) -> pd.Timedelta:

@@ -166,21 +166,33 @@ def derive_series(facts: OrderFacts, reminders: OrderReminders, start: datetime)
 
 def _with_replacements(edits: pd.DataFrame, lineages: Lineages) -> pd.DataFrame:
     """With an edit for each order that replaces another and comes without one: by who edited that one last (8.5)."""
+    parties = _last_parties(edits, lineages)
     told = edits.loc[edits["kind"] == "replacement", "order_key"]
     rows = np.flatnonzero((lineages.replaced >= 0) & ~lineages.orders["order_key"].isin(told).to_numpy())
     created, replaced = lineages.orders.iloc[rows], lineages.orders.iloc[lineages.replaced[rows]]
-    last_by = edits.sort_values("edited_at", kind="stable").groupby("order_key")["edited_by"].last()
     implied = pd.DataFrame(
         {
             "order_key": created["order_key"].to_numpy(),
             "edit_id": "replacement of " + replaced["order_id"].to_numpy() + " by " + created["order_id"].to_numpy(),
             "edited_at": created["created_at"].to_numpy(),
             "seen_at": created["created_at"].to_numpy(),
-            "edited_by": last_by.reindex(replaced["order_key"]).to_numpy(),
+            "edited_by": parties[lineages.replaced[rows]],
             "kind": "replacement",
         }
     ).astype(edits[["order_key", "edit_id", "edited_at", "seen_at", "edited_by", "kind"]].dtypes)
     return pd.concat([edits, implied[implied["edited_at"].notna()]], ignore_index=True)
+
+
+def _last_parties(edits: pd.DataFrame, lineages: Lineages) -> np.ndarray:
+    """By row of an order the party that edited it last; creating it was an edit by the one of the order before it."""
+    last = edits.sort_values(["edited_at", "edit_id"]).groupby("order_key")["edited_by"].last()
+    parties = last.reindex(lineages.orders["order_key"]).to_numpy(dtype=object)
+    before = lineages.replaced
+    # Each round doubles how far back it reaches, as in first_orders.
+    for _ in range(len(parties).bit_length()):
+        parties = np.where(pd.isna(parties) & (before >= 0), parties[before], parties)
+        before = np.where(before >= 0, before[before], -1)
+    return parties
 
 
 def _counted(edits: pd.DataFrame, lineages: Lineages, reminders: OrderReminders, start: datetime) -> pd.DataFrame:
@@ -188,7 +200,8 @@ def _counted(edits: pd.DataFrame, lineages: Lineages, reminders: OrderReminders,
     by_party = np.full(len(edits), ANYBODY in reminders.edited_by) | edits["edited_by"].isin(reminders.edited_by)
     begun = edited >= microsecond(start)
     counted = edits.assign(lineage=lineages.first[row], edited=edited, by_party=by_party, qualifies=by_party & begun)
-    return counted[row >= 0].reset_index(drop=True)
+    # Which of several edits at one instant is the first must not depend on the order in which they were read.
+    return counted[row >= 0].sort_values("edit_id", ignore_index=True)
 
 
 def _times(edits: pd.DataFrame, seen: pd.DataFrame) -> np.ndarray:
@@ -306,8 +319,9 @@ def series_of_orders(derived: Derived, sent: pd.DataFrame) -> pd.DataFrame:
 def sent_of_series(derived: Derived, sent: pd.DataFrame) -> pd.DataFrame:
     """What was sent of each series: by the edit that began it, else by when it was sent.
 
-    The edit that began it may be another one now, because the policy counts other edits or because one came late. What
-    was sent meanwhile counts all the same, so that nobody gets two events for one.
+    The edit that began it may be another one now, or its series have ended before, because the policy counts other
+    edits or balances or because an edit came late. What was sent meanwhile counts all the same, so that nobody gets
+    two events for one.
 
     Returns:
         occurrence (0: none), accepted_at, doubtful_at, held_at (int64 microseconds, NO_TIME: never) by row of
@@ -316,9 +330,12 @@ def sent_of_series(derived: Derived, sent: pd.DataFrame) -> pd.DataFrame:
     times = {name: microseconds(sent[name]) for name in ("accepted_at", "doubtful_at", "held_at")}
     latest = np.maximum.reduce([*times.values()])
     row = derived.lineages.rows(sent["order_key"])
+    lineage = np.append(derived.lineages.first, -1)[row]
     of = pd.Index(derived.series["first_edit_id"]).get_indexer(pd.Index(sent["first_edit_id"]))
-    astray = np.flatnonzero((of < 0) & (row >= 0))
-    of[astray] = _in_force(derived.series, derived.lineages.first[row[astray]], latest[astray])
+    in_lineage = np.append(derived.series["lineage"], -1)[of] == lineage
+    in_time = latest <= np.append(derived.series["ended_at"], NO_TIME)[of]
+    astray = np.flatnonzero(~(in_lineage & in_time) | (of < 0))
+    of[astray] = _in_force(derived.series, lineage[astray], latest[astray])
     known = of >= 0
     figures = pd.DataFrame({"occurrence": sent["occurrence"].to_numpy(dtype="int64"), **times})[known]
     empty = {"occurrence": 0, **dict.fromkeys(times, NO_TIME)}
