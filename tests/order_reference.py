@@ -107,7 +107,7 @@ class Shop:
 
 @dataclass(frozen=True)
 class Rules:
-    """Settings of the policy file; `quiet_hours` are wall clock times of `time_zone`, which ends a day later if need be."""
+    """Settings of the policy file; `quiet_hours`, from and to, are by the clock of `time_zone`."""
 
     start_at: datetime
     edited_by: tuple[str, ...] = ("customer_portal",)
@@ -266,7 +266,7 @@ class Story:
         return implied
 
     def _editor(self, order: Order) -> str | None:
-        """The party known to have edited an order last; one that nobody edited was made by who edited the one before."""
+        """The party known to have edited an order last; one that nobody edited was made by that of the one before."""
         edits = [edit for edit in self.shop.edits if edit.order_id == order.order_id and edit.edited_by]
         if edits:
             return max(edits, key=lambda edit: (edit.edited_at, edit.edit_id)).edited_by
@@ -309,7 +309,7 @@ class Story:
         self.waits_for_an_observation = first is not None and live is None
 
     def _count(self, sent: Sent) -> None:
-        """Counts what was sent for the series of its first edit; if that is none now, or had ended, for that of then."""
+        """Counts what was sent for the series of its first edit; if none, or it had ended by then, for that of then."""
         if sent.order_id not in self.ids:
             return
         own = [series for series in self.series if series.first_edit.edit_id == sent.first_edit_id]
@@ -369,9 +369,7 @@ def _rows(story: Story, order: Order, now: datetime) -> tuple[list[SeriesRow], D
             due_at = decision.next_due_at
         money = (order.outstanding_minor, order.currency)
         figures = (series.accepted_at, series.occurrence, due_at, state)
-        rows.append(
-            SeriesRow(order.order_id, number, series.first_edit.edit_id, series.started_at, *money, *figures)
-        )
+        rows.append(SeriesRow(order.order_id, number, series.first_edit.edit_id, series.started_at, *money, *figures))
     return rows, decision
 
 

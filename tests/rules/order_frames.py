@@ -1,15 +1,16 @@
-"""Runs the order side's rules on an `order_reference.Shop`, so that both can be asked the same question and compared."""
+"""Runs the order side's rules on an `order_reference.Shop`, so that both can be asked the same and compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pandas as pd
 import pyarrow as pa
 import yaml
-from order_reference import Decided, DecisionRow, Edit, Observation, Order, Rejection, Rules, SeriesRow, Sent, Shop
+from order_reference import Decided, DecisionRow, Edit, Observation, Order, Rejection, Rules, Sent, SeriesRow, Shop
 from reference import MINOR_DIGITS
 
 from dunning_pipeline.policy import Policy, parse_policy
@@ -38,7 +39,10 @@ def policy_of(rules: Rules) -> Policy:
         "order_reminders": reminders,
         "klaviyo": {"identify_by": list(rules.identify_by)},
     }
-    return parse_policy(yaml.safe_dump(document))
+    return _parsed(yaml.safe_dump(document))
+
+
+_parsed = cache(parse_policy)
 
 
 def _major(currency: str, minor: int) -> str:
@@ -84,12 +88,7 @@ def _arrow_type(column: str) -> pa.DataType:
 def decide(shop: Shop, rules: Rules, now: datetime) -> Decided:
     """What the rules decide, worded as the reference does."""
     policy = policy_of(rules)
-    return decide_under(policy, shop, rules.start_at, now)
-
-
-def decide_under(policy: Policy, shop: Shop, start_at: datetime, now: datetime) -> Decided:
-    """`decide` for a policy that is there already."""
-    decided = decide_orders(facts_of(shop, policy), policy, start_at, now)
+    decided = decide_orders(facts_of(shop, policy), policy, rules.start_at, now)
     ids = pd.Series({order.key: order.order_id for order in shop.orders}, dtype="str")
     assert (decided.decisions["decided_at"] == now).all()
     series, decisions, edits = (
@@ -122,6 +121,59 @@ def one(shop: Shop, rules: Rules, now: datetime, order_id: str = "1") -> Decisio
     return row
 
 
-def series_of(shop: Shop, rules: Rules, now: datetime, order_id: str = "1") -> list[SeriesRow]:
-    return [row for row in decide(shop, rules, now).series if row.order_id == order_id]
+def series_of(
+    shop: Shop, order_id: str = "1", rules: Rules | None = None, now: datetime | None = None
+) -> list[SeriesRow]:
+    """The series of one order, decided ten days after NOON unless it is said otherwise."""
+    decided = decide(shop, rules or RULES, now or at(240))
+    return [row for row in decided.series if row.order_id == order_id]
 
+
+NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
+"""When the edit is made that tests are about, unless they say otherwise."""
+
+RULES = Rules(start_at=NOON - timedelta(days=30))
+SEEN_AFTER = 1 / 60
+"""Hours until a pull sees what an edit left."""
+
+
+def at(hours: float = 0, microseconds: int = 0) -> datetime:
+    """The instant so many hours after NOON."""
+    return NOON + timedelta(hours=hours, microseconds=microseconds)
+
+
+def order(order_id: str = "1", created: float = -10, **columns: object) -> Order:
+    """An order of one buyer, by default #1, placed ten hours before NOON; times in `columns` are instants."""
+    values = {"key": len(order_id) * 1_000 + ord(order_id[-1]), "name": f"#{order_id}"} | columns
+    return Order(order_id, created_at=at(created), **values)
+
+
+def edit(hours: float = 0, order_id: str = "1", by: str | None = "customer_portal", **columns: object) -> Edit:
+    """An edit by the customer, whose id tells the order and the hours after NOON."""
+    values = {"edit_id": f"E{order_id}@{hours}"} | columns
+    return Edit(order_id, edited_at=at(hours), edited_by=by, **values)
+
+
+def seen(hours: float, outstanding: int, order_id: str = "1", microseconds: int = 0, **columns: object) -> Observation:
+    return Observation(order_id, at(hours, microseconds), outstanding, **columns)
+
+
+def sent(hours: float, occurrence: int = 1, edit_id: str = "E1@0", order_id: str = "1", **columns: object) -> Sent:
+    """The last event of a series, accepted so many hours after NOON."""
+    return Sent(order_id, edit_id, occurrence, at(hours), **columns)
+
+
+def shop(*rows: Order | Edit | Observation | Sent | Rejection) -> Shop:
+    """A shop with order 1, unless the rows have orders of their own."""
+    of = {kind: [row for row in rows if isinstance(row, kind)] for kind in (Order, Edit, Observation, Sent, Rejection)}
+    return Shop(of[Order] or [order()], of[Edit], of[Observation], of[Sent], of[Rejection])
+
+
+def left(outstanding: int = 1_000, hours: float = 0) -> tuple[Edit, Observation]:
+    """An edit of order 1 that left a balance, which was seen a minute later."""
+    return edit(hours), seen(hours + SEEN_AFTER, outstanding)
+
+
+def reason(shop: Shop, now: datetime, rules: Rules = RULES, order_id: str = "1") -> str | None:
+    """Why no event goes about an order; None: one goes."""
+    return one(shop, rules, now, order_id).reason
