@@ -50,11 +50,18 @@ class Order:
 
 @dataclass(frozen=True)
 class Edit:
+    """`seen_at` is when it became known; None: when it was made."""
+
     order_id: str
     edit_id: str
     edited_at: datetime
     edited_by: str | None = "customer_portal"
     kind: str | None = "order_edit"
+    seen_at: datetime | None = None
+
+    @property
+    def known_at(self) -> datetime:
+        return self.seen_at or self.edited_at
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ class Decided:
 
 
 def decide(shop: Shop, rules: Rules, now: datetime) -> Decided:
-    """Every order at an instant, by order id."""
+    """Every order that was edited, or that one before it was, at an instant; by order id."""
     chains = Chains(shop.orders)
     decided = Decided([], [], set())
     for last in shop.orders:
@@ -180,7 +187,8 @@ def decide(shop: Shop, rules: Rules, now: datetime) -> Decided:
             for order in story.orders:
                 series, decision = _rows(story, order, now)
                 decided.series.extend(series)
-                decided.decisions.append(decision)
+                if story.edits:
+                    decided.decisions.append(decision)
             decided.edits.update((last.order_id, edit.edit_id) for edit in story.live_edits())
     decided.series.sort(key=lambda row: (row.order_id, row.series))
     decided.decisions.sort(key=lambda row: row.order_id)
@@ -292,11 +300,26 @@ class Story:
         returned = seen.outstanding_minor < 0 or seen.financial_status in _RETURNED
         return "refunded" if returned else "paid"
 
+    def place(self, edit: Edit) -> datetime:
+        """Where an edit stands among what was seen: before the first observation since it was known.
+
+        If there is none, before the latest one, though it was made before the edit was known.
+        """
+        known_of = edit.known_at
+        if self.seen and self.seen[-1].observed_at < known_of:
+            known_of = self.seen[-1].observed_at
+        return max(edit.edited_at, known_of) if self.seen else edit.edited_at
+
+    def _moment(self, event: Edit | Observation) -> tuple[datetime, bool, datetime, str]:
+        if isinstance(event, Edit):
+            return self.place(event), False, event.edited_at, event.edit_id
+        return event.observed_at, True, event.observed_at, event.order_id
+
     def _walk(self) -> None:
         """From event to event; what was seen at the instant of an edit was seen after it."""
         first, live, since = None, None, None
-        for event in sorted([*self.qualifying, *self.seen], key=_moment):
-            since = since or _moment(event)[0]
+        for event in sorted([*self.qualifying, *self.seen], key=self._moment):
+            since = since or self._moment(event)[0]
             if isinstance(event, Edit):
                 first = first or event
             elif (shown := self.shows(event)) != "open":
@@ -328,7 +351,8 @@ class Story:
     def live_edits(self) -> list[Edit]:
         if self.live is None:
             return []
-        return [edit for edit in self.qualifying if edit.edited_at >= self.live.first_edit.edited_at]
+        first = self.place(self.live.first_edit)
+        return [edit for edit in self.qualifying if self.place(edit) >= first]
 
     def reason_for_no_series(self) -> str:
         if self.waits_for_an_observation:
@@ -341,11 +365,6 @@ class Story:
         if shown == "open":
             return "no_qualifying_edit"
         return shown if shown in {"cancelled", "fulfilled"} else "no_balance"
-
-
-def _moment(event: Edit | Observation) -> tuple[datetime, bool, str]:
-    is_edit = isinstance(event, Edit)
-    return (event.edited_at, False, event.edit_id) if is_edit else (event.observed_at, True, event.order_id)
 
 
 def _rows(story: Story, order: Order, now: datetime) -> tuple[list[SeriesRow], DecisionRow]:

@@ -58,7 +58,12 @@ def facts_of(shop: Shop, policy: Policy) -> OrderFacts:
     orders = _frame(Order, shop.orders, order_key=[order.key for order in shop.orders], replaces_order_key=replaced)
     return OrderFacts(
         orders=orders.astype({"currency": CURRENCY}),
-        edits=_frame(Edit, shop.edits, order_key=_keys(keys, shop.edits)),
+        edits=_frame(
+            Edit,
+            shop.edits,
+            order_key=_keys(keys, shop.edits),
+            seen_at=[row.known_at for row in shop.edits],
+        ),
         observations=_frame(Observation, shop.observations, order_key=_keys(keys, shop.observations)).astype(
             {"currency": CURRENCY}
         ),

@@ -18,7 +18,7 @@ import order_reference as reference
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
-from order_reference import Decided, DecisionRow, Edit, Rejection, Rules, Sent, Shop, Story
+from order_reference import Decided, DecisionRow, Rejection, Rules, Sent, Shop, Story
 from order_shops import CENTRES, EDITED_BY, HOUR, Generator
 
 FEW = settings(
@@ -52,19 +52,18 @@ class Event:
 
 @dataclass
 class Walk:
-    """`known_at` is when edits arrive that do so late; `changes` are the rules from an instant on."""
+    """`changes` are the rules from an instant on."""
 
     chance: random.Random
     shop: Shop
     rules: Rules
-    known_at: dict[str, datetime] = field(default_factory=dict)
     changes: dict[datetime, Rules] = field(default_factory=dict)
     every_answer: tuple[str, ...] = ("accepted",)
     events: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
     def instants(self) -> set[datetime]:
-        edited = {self.known_at.get(edit.edit_id, edit.edited_at) for edit in self.shop.edits}
+        edited = {edit.known_at for edit in self.shop.edits}
         placed = {order.created_at for order in self.shop.orders} | {order.cancelled_at for order in self.shop.orders}
         return edited | {seen.observed_at for seen in self.shop.observations} | {*self.changes} | placed - {None}
 
@@ -77,7 +76,7 @@ class Walk:
                 for order in shop.orders
                 if (order.created_at or now) <= now
             ],
-            edits=[edit for edit in shop.edits if max(edit.edited_at, self.known_at.get(edit.edit_id, now)) <= now],
+            edits=[edit for edit in shop.edits if edit.known_at <= now],
             observations=[seen for seen in shop.observations if seen.observed_at <= now],
             sent=self.sent(),
             rejections=self.rejections,
@@ -167,18 +166,18 @@ def may_go(story: Story, earlier: list[datetime], rules: Rules, now: datetime) -
     """What holds whenever an event goes."""
     assert not shows_a_quiet_time(now, rules)
     assert story.shows(story.seen[-1]) == "open"
-    assert any(edit.edited_at <= seen.observed_at for edit in story.qualifying for seen in story.seen)
+    assert any(edit.edited_at <= story.seen[-1].observed_at for edit in story.qualifying)
     for before in earlier:
         ends = [seen.observed_at for seen in story.seen if seen.observed_at >= before and story.shows(seen) != "open"]
-        began = any(edit.edited_at >= end for edit in story.qualifying for end in ends)
+        began = any(story.place(edit) >= end for edit in story.qualifying for end in ends)
         assert now - before >= rules.every_hours * HOUR or began, (story.orders, before, now)
 
 
-def walk(seed: int, **columns: object) -> Walk:
+def walk(seed: int, late: float = 0.0, **columns: object) -> Walk:
     """A shop of which nothing was sent before; its rules end no series by number or age of its events."""
     note(f"seed {seed}")
     chance = random.Random(seed)
-    case = Coarse(chance, CENTRES[seed % len(CENTRES)], calm=0.8).case()
+    case = Coarse(chance, CENTRES[seed % len(CENTRES)], calm=0.8, late=late).case()
     rules = replace(case.rules, every_hours=chance.choice([24, 24, 10]), edited_by=chance.choice(EDITED_BY[-2:]))
     shop = replace(case.shop, sent=[], rejections=[])
     return Walk(chance, shop, unlimited(rules), **columns)
@@ -219,15 +218,10 @@ def test_each_series_gets_its_events_one_by_one_in_many_shops(seed: int) -> None
     check_plain(seed)
 
 
-def late(edit: Edit, chance: random.Random) -> datetime:
-    return edit.edited_at + chance.choice([1, 5, 20]) * 4 * HOUR
-
-
 def check_changing(seed: int) -> None:
     """Edits arrive late, answers are lost, events rejected, and the policy counts other edits and balances."""
-    day = walk(seed, every_answer=(*8 * ["accepted"], "doubtful", "rejected"))
+    day = walk(seed, late=0.3, every_answer=(*8 * ["accepted"], "doubtful", "rejected"))
     generator = Coarse(day.chance, CENTRES[seed % len(CENTRES)])
-    day.known_at = {edit.edit_id: late(edit, day.chance) for edit in day.shop.edits if day.chance.random() < 0.3}
     for _ in range(4):
         other = unlimited(generator.rules())
         day.changes[generator.instant()] = replace(other, every_hours=day.rules.every_hours)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from order_frames import NOON, RULES, at, edit, left, one, order, reason, seen, sent, series_of, shop
+from order_frames import NOON, RULES, at, decide, edit, left, one, order, reason, seen, sent, series_of, shop
 from order_reference import Edit, Observation, Rejection, Rules, Sent, reminder_id
 
 PAID = {"financial_status": "paid"}
@@ -317,7 +317,14 @@ def test_a_tolerance_that_makes_one_series_of_two_counts_what_was_sent_of_both()
     assert (row.reason, row.first_edit_id, row.occurrence, row.next_due_at) == ("waiting", "E1@0", 5, at(5 + DAY))
 
 
-def test_an_edit_that_arrives_late_makes_nothing_due_before_the_hours_are_over() -> None:
+def test_an_edit_that_becomes_known_late_makes_nothing_due_before_the_hours_are_over() -> None:
+    story = shop(edit(-1, seen_at=at(2)), *left(), sent(1, 2))
+    row = one(story, RULES, at(2))
+    assert (row.reason, row.first_edit_id, row.occurrence) == ("waiting", "E1@0", 3)
+
+
+def test_a_series_whose_first_edit_is_another_one_now_makes_nothing_due_before_the_hours_are_over() -> None:
+    """Such as one that was taken for known earlier, or that the source no longer tells."""
     story = shop(edit(-1), *left(), sent(1, 2))
     row = one(story, RULES, at(2))
     assert (row.reason, row.first_edit_id, row.occurrence) == ("waiting", "E1@-1", 3)
@@ -437,5 +444,9 @@ def test_a_replaced_order_is_told_as_replaced_though_it_can_no_longer_be_read() 
     assert reason(shop(*orders, *left()), at(5)) == "replaced"
 
 
-def test_an_order_that_nobody_edited_has_no_qualifying_edit_whatever_became_of_it() -> None:
-    assert reason(shop(seen(1, 0, cancelled_at=at(0))), at(2)) == "no_qualifying_edit"
+def test_an_order_that_nobody_edited_has_no_row() -> None:
+    assert decide(shop(seen(1, 1_000)), RULES, at(2)).decisions == []
+
+
+def test_an_order_edited_by_others_has_no_qualifying_edit_whatever_became_of_it() -> None:
+    assert reason(shop(edit(0, by="staff"), seen(1, 0, cancelled_at=at(1))), at(2)) == "no_qualifying_edit"

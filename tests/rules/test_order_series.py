@@ -203,10 +203,37 @@ def test_of_edits_at_one_instant_the_first_is_the_same_in_whatever_order_they_ar
         assert first_edits(shop(*some, seen(1, 1_000))) == ["a"]
 
 
-def test_an_edit_that_arrives_late_becomes_the_first_one_and_what_was_sent_still_counts() -> None:
-    story = shop(edit(-1), *left(), sent(1, occurrence=2))
-    (series,) = series_of(story)
-    assert (series.first_edit_id, series.occurrences, series.last_sent_at) == ("E1@-1", 2, at(1))
+def late(hours: float, known: float) -> Edit:
+    """An edit that became known so many hours after NOON."""
+    return edit(hours, seen_at=at(known))
+
+
+def test_an_edit_that_becomes_known_late_is_not_the_first_one_of_a_series_that_runs() -> None:
+    story = shop(late(-1, known=2), *left(), sent(1, occurrence=2))
+    assert [(row.first_edit_id, row.occurrences) for row in series_of(story)] == [("E1@0", 2)]
+    seen_since = shop(*story.edits, *story.observations, *story.sent, seen(3, 900))
+    assert [(row.first_edit_id, row.occurrences) for row in series_of(seen_since)] == [("E1@0", 2)]
+
+
+def test_an_edit_that_becomes_known_late_starts_a_series_with_the_balance_that_was_seen_last() -> None:
+    story = shop(late(0, known=2), seen(0.5, 800), seen(1, 1_000))
+    assert [row.started_at for row in series_of(story)] == [at(1)]
+
+
+def test_what_was_seen_before_an_edit_was_known_counts_no_more_once_something_was_seen_since() -> None:
+    assert states(shop(late(0, known=2), seen(1, 0))) == []
+    assert states(shop(late(0, known=2), seen(1, 0), seen(3, 700))) == ["open"]
+    assert states(shop(late(0, known=2), seen(1, 700), seen(3, 0))) == []
+
+
+def test_what_was_seen_the_instant_an_edit_became_known_counts() -> None:
+    assert [row.started_at for row in series_of(shop(late(0, known=2), seen(1, 0), seen(2, 700)))] == [at(2)]
+    story = shop(late(0, known=2), seen(2, 0, microseconds=-1), seen(3, 700))
+    assert [row.started_at for row in series_of(story)] == [at(3)]
+
+
+def test_an_edit_before_the_start_does_not_count_though_it_became_known_after_it() -> None:
+    assert states(shop(late(-1, known=2), seen(3, 700)), start_at=at(0)) == []
 
 
 # 8.5
@@ -282,7 +309,10 @@ def test_a_series_that_ended_before_the_replacement_is_none_of_the_replacement()
 def test_a_second_replacement_is_an_order_of_its_own() -> None:
     orders = [order("7"), order("8", 1, replaces_order_id="7"), order("9", 2, replaces_order_id="7")]
     story = shop(*orders, edit(0, "7"), seen(0.5, 900, "7"), seen(3, 900, "8"), seen(3, 900, "9"))
-    assert [reason(story, at(4), order_id=order_id) for order_id in "789"] == ["replaced", None, "no_qualifying_edit"]
+    reasons = {row.order_id: row.reason for row in decide(story, RULES, at(4)).decisions}
+    assert reasons == {"7": "replaced", "8": None}
+    edited = shop(*orders, *story.edits, *story.observations, edit(2, "9", by="staff"))
+    assert reason(edited, at(4), order_id="9") == "no_qualifying_edit"
 
 
 def test_a_replacement_that_is_cancelled_for_good_ends_the_series() -> None:
