@@ -163,9 +163,9 @@ def test_a_series_stops_exactly_so_many_days_after_it_started() -> None:
     assert [row.state for row in series_of(story, rules=rules, now=at(STARTED + 3 * DAY))] == ["stopped"]
 
 
-def test_an_event_that_would_come_after_that_is_not_announced() -> None:
-    story, rules = shop(*left(), sent(2)), replace(RULES, stop_after_days=1)
-    row = one(story, rules, at(3))
+@pytest.mark.parametrize("hours", [STARTED, 2])
+def test_an_event_that_would_come_then_or_later_is_not_announced(hours: float) -> None:
+    row = one(shop(*left(), sent(hours)), replace(RULES, stop_after_days=1), at(3))
     assert (row.reason, row.next_due_at) == ("waiting", None)
 
 

@@ -80,6 +80,11 @@ def test_an_order_that_is_not_there_is_not_replaced_so_that_the_name_tells() -> 
     assert replacements(*orders) == {"1031A": "1031"}
 
 
+def test_an_order_created_the_same_instant_replaces_it_and_one_created_before_does_not() -> None:
+    assert replacements(order("7", created=1), order("9", created=1, replaces_order_id="7")) == {"9": "7"}
+    assert replacements(order("7", created=1), order("9", created=0, replaces_order_id="7")) == {}
+
+
 def test_no_order_replaces_itself() -> None:
     assert replacements(order("7", replaces_order_id="7")) == {}
 
