@@ -29,7 +29,7 @@ FEW = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-MANY = settings(FEW, max_examples=60, derandomize=False, print_blob=True)
+MANY = settings(FEW, max_examples=20, derandomize=False, print_blob=True)
 seeds = st.integers(0, 2**32 - 1)
 LAST = 48 * HOUR
 
