@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dunning_pipeline import sql
 from dunning_pipeline.errors import DunningError, TooManyRejectedRows
 from dunning_pipeline.policy import Mapping, ShopifySource, resolve, resolve_secret
 from dunning_pipeline.pulling import staging_folder
@@ -184,11 +185,34 @@ def _pull_shop(
         before = fetch_progress(connection, shop.name, ORDERS.name)
     reached = before.watermark if before and before.settings_hash == shop.settings_hash and not full else None
     since = _from(reached, shop.source)
-    continues = False
+    continues = _look_up_due(settings, warehouse, shop, run_id, reached, total)
     for portion in portions(shop.reader.pages(since), shop.portion_orders):
         with staging_folder(settings.home, run_id, ORDERS) as folder:
             _write(settings, warehouse, shop, run_id, folder, portion, reached, total, continues=continues)
         continues = True
+
+
+def _look_up_due(
+    settings: Settings, warehouse: Warehouse, shop: _Shop, run_id: str, reached: Watermark | None, total: ShopPull
+) -> bool:
+    """Reads the orders whose next event is due; what can no longer be read is unknown from now on (RULES 8.7).
+
+    A shop tells what changed, and not what was deleted or is no longer visible. Returns whether there were any.
+    """
+    due = warehouse.fetch(sql.load("due_orders"), {"source": shop.name, "now": settings.clock()})["order_id"]
+    if due.empty:
+        return False
+    prefix = shop.source.id_prefix or ""
+    page, gone = shop.reader.by_ids([order_id.removeprefix(prefix) for order_id in due])
+    with staging_folder(settings.home, run_id, ORDERS) as folder:
+        portion = _together([page], None)
+        _write(settings, warehouse, shop, run_id, folder, portion, reached, total, continues=False)
+    with warehouse.transaction() as connection:
+        connection.execute(
+            "update source.orders set missing_since = $day where list_contains($gone, order_id)",
+            {"day": settings.today(), "gone": [prefix + order_id for order_id in gone]},
+        )
+    return True
 
 
 def _from(reached: Watermark | None, source: ShopifySource) -> datetime | None:

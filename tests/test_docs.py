@@ -221,18 +221,11 @@ def test_every_query_runs_on_an_empty_warehouse(document: str, text: str, empty_
 COMMANDS: dict[str, click.Command] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-def missing_commands() -> set[str]:
-    """The commands that the README calls not there yet."""
-    listed = re.findall(r"^- the commands? (.*?)(?=^- )", section("README.md", "## Not there yet"), re.M | re.S)
-    return {name for text in listed for name in re.split(r",\s+|\s+and\s+", text.strip())}
-
-
 def test_every_command_and_option_in_the_documents_exists() -> None:
-    missing = missing_commands()
     for name, text in TEXTS.items():
         for line in code(text):
             called = re.match(r"(?:\.venv/bin/)?dunning ([a-z]+)\b(.*)", line)
-            if called and not (name == "docs/rules.md" and called[1] in missing):
+            if called:
                 assert called[1] in COMMANDS, f"{name}: {line}"
                 known = {option for parameter in _command(called[1], called[2]).params for option in parameter.opts}
                 assert set(re.findall(r"--[a-z-]+", called[2])) <= known | {"--help"}, f"{name}: {line}"
@@ -243,10 +236,6 @@ def _command(name: str, words: str) -> click.Command:
     command = COMMANDS[name]
     within: dict[str, click.Command] = getattr(command, "commands", {})
     return within[words.split(maxsplit=1)[0]] if within and words.split() else command
-
-
-def test_commands_that_are_called_missing_are_missing() -> None:
-    assert not missing_commands() & set(COMMANDS)
 
 
 def test_every_make_target_in_the_documents_exists() -> None:

@@ -343,3 +343,12 @@ def test_those_off_the_allow_list_are_asked_again_only_after_a_day_or_by_another
     world.policy = POLICY
     run_a_minute_later(world)
     assert world.told() == [("#1031", 1)]
+
+
+def test_an_order_that_can_no_longer_be_read_is_unknown_and_not_told_again(world: OrderWorld) -> None:
+    world.shop.add_item("#1031")
+    run_a_minute_later(world)
+    world.shop.delete("#1031")
+    world.pass_time(hours=24)
+    world.run()
+    assert (world.told(), world.reason("#1031")) == ([("#1031", 1)], "source_unclear")

@@ -12,7 +12,7 @@ from support import MovingClock
 
 from dunning_pipeline.outbox import Outbox
 from dunning_pipeline.policy import parse_policy
-from dunning_pipeline.recheck import Recheck
+from dunning_pipeline.recheck import recheck_of
 from dunning_pipeline.recording import Target
 from dunning_pipeline.resources.changes import latest_change_since
 from dunning_pipeline.sandbox.klaviyo import Fault, KlaviyoAccount, running
@@ -141,7 +141,7 @@ def test_without_a_change_nothing_is_decided_again(world: World, account: Klaviy
     owing(world, "c1", "c2")
     batch = world.outbox.newest_live()
     assert batch is not None
-    assert Recheck.of(batch, world.settings).covers(world.outbox.to_send(batch.batch_id))
+    assert recheck_of(batch, world.outbox, world.settings).covers(world.outbox.to_send(batch.batch_id))
     # The source tables are gone: had they been asked, the reminders would have been dropped.
     with world.warehouse.transaction() as connection:
         connection.execute("delete from source.invoices")

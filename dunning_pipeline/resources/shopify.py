@@ -98,6 +98,8 @@ ORDER_COLUMNS = (
 )
 EDIT_COLUMNS = ("edit_id", "order_id", "edited_at", "app_title", "kind", "changes")
 
+_ORDER_GID = "gid://shopify/Order/"
+
 _RECREATED = re.compile(r".*\d[A-Z]")
 """The name of an order that was created in place of another: #1031A for #1031 (RULES 8.5)."""
 
@@ -141,6 +143,16 @@ class ShopReader:
             yield page
             if not more:
                 return
+
+    def by_ids(self, order_ids: Sequence[str]) -> tuple[Page, list[str]]:
+        """Some orders as they are now, with their edits, and the ids of those that can no longer be read."""
+        read_at = self.clock()
+        with _needing_fields(self.api):
+            detailed = list(self._with_edits([f"{_ORDER_GID}{order_id}" for order_id in order_ids]))
+            orders = [order_row(node) for node in detailed]
+            page = Page(read_at, orders, [edit for node in detailed for edit in self._edits(node)])
+        found = {order["order_id"] for order in orders}
+        return page, [order_id for order_id in order_ids if order_id not in found]
 
     def newest(self, since: datetime | date | None) -> list[tuple[str, datetime]]:
         """Id and time of the orders that changed last, at or after `since`; ten at most, in one cheap request."""
