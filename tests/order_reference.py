@@ -431,18 +431,18 @@ def _reason(story: Story, order: Order, series: Series, now: datetime) -> str | 
         return "stopped"
     if not any(usable(order, rules).values()):
         return "no_contact_address"
-    if now < _due_at(series, rules):
+    if now < _due_at(series, rules, now):
         return "waiting"
     return "quiet_hours" if after_quiet_hours(now, rules) > now else None
 
 
-def _due_at(series: Series, rules: Rules) -> datetime:
-    """At once, then whenever so many hours are over (8.2)."""
-    return series.started_at if series.latest == ALWAYS else series.latest + rules.every_hours * HOUR
+def _due_at(series: Series, rules: Rules, now: datetime) -> datetime:
+    """At once, though the shop's clock be ahead of ours, then whenever so many hours are over (8.2)."""
+    return min(series.started_at, now) if series.latest == ALWAYS else series.latest + rules.every_hours * HOUR
 
 
 def _leaves_at(series: Series, rules: Rules, now: datetime) -> datetime:
-    return after_quiet_hours(max(_due_at(series, rules), now), rules)
+    return after_quiet_hours(max(_due_at(series, rules, now), now), rules)
 
 
 def after_quiet_hours(at: datetime, rules: Rules) -> datetime:

@@ -55,6 +55,11 @@ def test_the_first_event_is_due_at_once() -> None:
     assert (row.decision, row.reason, row.next_due_at, row.occurrence) == ("remind", None, at(STARTED), 1)
 
 
+def test_the_first_event_is_due_at_once_though_the_shop_s_clock_is_ahead_of_ours() -> None:
+    row = one(shop(*left()), RULES, at(0))
+    assert (row.decision, row.next_due_at) == ("remind", at(0))
+
+
 def test_the_next_one_is_due_exactly_every_hours_after_the_last_was_sent() -> None:
     story = shop(*left(), sent(2))
     assert reason(story, at(2 + DAY, microseconds=-1)) == "waiting"
