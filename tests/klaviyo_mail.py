@@ -192,7 +192,10 @@ def _write_orders(home: Path) -> None:
         order_id = f"{case} {language}"
         who = (order.customer_name, f"ada-{len(orders)}@harbour.test", language)
         orders.append((order_id, order.name, *who, "EUR", "131.50", "42.50", "89.00", order.pay_url, order.status_url))
-        changes = [{"title": title, "quantity": count, "amount": amount} for title, count, amount in order.changes]
+        changes = [
+            {"title": title, "quantity": count, "amount": amount and float(amount)}
+            for title, count, amount in order.changes
+        ]
         edits.append((_edit_of(order_id), order_id, EDITED_AT.isoformat(), json.dumps(changes)))
     who, money = "customer_name,email,language", "currency,total,outstanding,received"
     _write_csv(home / "orders.csv", f"order_id,name,{who},{money},pay_url,status_url", orders)

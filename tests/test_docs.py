@@ -15,6 +15,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 import typer
+from klaviyo_mail import order_events
 from support import MovingClock, Pipeline, settings_at
 
 from dunning_pipeline import policy, tables
@@ -296,6 +297,14 @@ def test_every_property_of_the_event_is_explained_with_its_type(event: dict[str,
     (total, _) = event["totals_by_currency"]
     listed = text[text.index("Each entry of `totals_by_currency`") :].split(":", 1)[1]
     assert re.findall(r"`(\w+)`", listed) == list(total)
+
+
+def test_every_property_of_the_order_event_is_explained_with_its_type(tmp_path: Path) -> None:
+    text = section("docs/events.md", "## The order event")
+    told = order_events(tmp_path)["first en"]
+    assert _types(rows(text), told) == list(told)
+    listed = text[text.index("Each entry of `changes`") :].split(" has ", 1)[1].split(";", 1)[0]
+    assert re.findall(r"`(\w+)`", listed) == list(told["changes"][0])
 
 
 def _types(explained: list[list[str]], values: dict[str, Any]) -> list[str]:

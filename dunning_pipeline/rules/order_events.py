@@ -88,6 +88,7 @@ def _order_members(orders: pd.DataFrame, language: pd.Series) -> Members:
     members: Members = {
         "customer_id": json.strings(orders["customer_id"]),
         "customer_name": json.strings(orders["customer_name"]),
+        "language": json.strings(language),
         "currency": json.strings(orders["currency"]),
         "payment_url": json.strings(orders["pay_url"]),
         "order_id": json.strings(orders["order_id"]),

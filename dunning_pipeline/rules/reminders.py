@@ -126,6 +126,7 @@ def _who_and_what(
         "reminder_id": json.strings(decisions["reminder_id"]),
         "customer_id": json.strings(decisions["customer_id"]),
         "customer_name": json.strings(people["name"]),
+        "language": json.strings(language),
         "workflow": json.strings(decisions["workflow"]),
         "action": json.strings(decisions["action"]),
         "action_position": json.integers(decisions["action_position"]),
