@@ -20,6 +20,7 @@ from dunning_pipeline.sandbox.klaviyo.records import IDENTIFIERS
 MAX_EVENTS = 1000
 MAX_PROPERTIES = 400
 MAX_STRING_BYTES = 100 * 1024
+MAX_CHARACTER_BYTES = 4
 MAX_ARRAY_ITEMS = 4000
 MAX_NESTING = 10
 MAX_PROFILE_BYTES = 95 * 1024
@@ -273,7 +274,8 @@ class _Checker:
             return
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
-            self._property_value(item, f"{pointer}/{_escape(str(key))}", depth + 1)
+            if _may_be_too_large(item):
+                self._property_value(item, f"{pointer}/{_escape(str(key))}", depth + 1)
 
     def _time(self, attributes: dict[str, Any], pointer: str) -> datetime | None:
         given = attributes.get("time")
@@ -363,6 +365,13 @@ class _Checker:
 
     def _add(self, pointer: str, detail: str) -> None:
         self._problems.append(Problem(detail, pointer=pointer))
+
+
+def _may_be_too_large(value: Any) -> bool:
+    """Whether a property must be looked at: most are short texts and numbers, for which a pointer need not be made."""
+    if isinstance(value, str):
+        return len(value) * MAX_CHARACTER_BYTES > MAX_STRING_BYTES
+    return isinstance(value, dict | list)
 
 
 def _parse_time(given: Any) -> datetime | None:
