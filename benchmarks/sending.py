@@ -161,7 +161,7 @@ def join(home: str) -> Figures:
         bodies = outbox.to_send("benchmark", int(page[0]), int(page[-1]))["body"]
         started = _cpu()
         for first in range(0, len(bodies), MOST_EVENTS):
-            bulk_body(bodies.iloc[first : first + MOST_EVENTS].tolist())
+            bulk_body(bodies.iloc[first : first + MOST_EVENTS])
         spent += _cpu() - started
     return {"cpu": spent, "peak_gb": peak_gb()}
 

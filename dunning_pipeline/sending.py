@@ -36,6 +36,7 @@ from dunning_pipeline.resources.klaviyo import (
     pause_before_retry,
 )
 from dunning_pipeline.resources.klaviyo_addresses import is_loopback, will_be_dropped
+from dunning_pipeline.resources.klaviyo_bodies import sizes
 from dunning_pipeline.resources.order_facts import NOT_LISTED
 from dunning_pipeline.runs import JOBS
 from dunning_pipeline.settings import Settings
@@ -246,7 +247,7 @@ class _Sender:
             if piece.single:
                 self.klaviyo.create_event(chunk["body"].iloc[0])
             else:
-                self.klaviyo.create_events(chunk["body"].tolist())
+                self.klaviyo.create_events(chunk["body"])
         except InvalidEvents as error:
             self._narrow(piece, error, left)
         except OutcomeUnknown as error:
@@ -355,11 +356,11 @@ def chunks(pending: pd.DataFrame, most_events: int = MOST_EVENTS) -> Iterator[pd
     """Reminders in pieces that fit one bulk request: at most 1,000 events and 5 MB, no id twice."""
     room = MOST_BYTES - len(BULK_HEAD) - len(BULK_TAIL)
     start = used = 0
-    for place, size in enumerate(len(body.encode()) + 1 for body in pending["body"]):
-        if place > start and (place - start == most_events or used + size > room):
+    for place, size in enumerate(sizes(pending["body"])):
+        if place > start and (place - start == most_events or used + size + 1 > room):
             yield pending.iloc[start:place]
             start, used = place, 0
-        used += size
+        used += size + 1
     if start < len(pending):
         yield pending.iloc[start:]
 

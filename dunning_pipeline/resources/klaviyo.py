@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
+import pandas as pd
 import requests
 import urllib3
 from pydantic import SecretStr
@@ -153,7 +154,7 @@ class Klaviyo:
         """
         self._limiter.wait(f"POST {CREATE_EVENT if single else CREATE_EVENTS}")
 
-    def create_events(self, bodies: Sequence[str]) -> None:
+    def create_events(self, bodies: "Sequence[str] | pd.Series[str]") -> None:
         """Has events accepted (202) with one bulk request; `bodies` are entries of `events-bulk-create`.
 
         Raises:
