@@ -18,7 +18,7 @@ from dunning_pipeline import sql
 from dunning_pipeline.errors import SendingRefused, WarehouseError
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.changes import latest_change_since, note_change
-from dunning_pipeline.resources.warehouse import Warehouse, append, declared_rows, fetch
+from dunning_pipeline.resources.warehouse import Warehouse, append, declared_columns, declared_rows, fetch
 from dunning_pipeline.rules.decisions import STREAM
 from dunning_pipeline.tables import BATCH_DECISIONS, BATCHES, POLICIES, REMINDERS, SENT_HISTORY, Table
 
@@ -265,8 +265,9 @@ class Outbox:
                 raise SendingRefused(f"batch {batch_id} was superseded by {by}, which is newer")
             if known_until is not None and latest_change_since(connection, batch_id, self.stream) > known_until:
                 raise OutOfDate(f"something was pulled or recorded since batch {batch_id} was decided")
-            connection.execute("update dunning.batches set state = 'sending' where batch_id = ?", [batch_id])
-            today = fetch(connection, sql.load("reminded_today"), {"stream": self.stream, "day": contact_on})
+            if newest.state != "sending":
+                connection.execute("update dunning.batches set state = 'sending' where batch_id = ?", [batch_id])
+            today = self._reminded_today(connection, reminders, contact_on)
             why = _why_dropped(reminders, today, most_about_invoices, changed)
             going, dropped = reminders[why.isna()], reminders[why.notna()]
             if len(going):
@@ -274,6 +275,16 @@ class Outbox:
             if len(dropped):
                 append(connection, SENT_HISTORY, _history(dropped, Result("dropped"), at, contact_on, why[why.notna()]))
         return going, dropped
+
+    def _reminded_today(
+        self, connection: duckdb.DuckDBPyConnection, reminders: pd.DataFrame, day: date
+    ) -> pd.DataFrame:
+        """What the customers of the reminders got on the day, or may have got, and what there was about their
+        invoices."""
+        connection.register("leaving", reminders[["customer_id", "carrying_invoice_id"]])
+        today = fetch(connection, sql.load("reminded_today"), {"stream": self.stream, "day": day})
+        connection.unregister("leaving")
+        return today
 
     def record_results(self, reminders: pd.DataFrame, result: Result, at: datetime, contact_on: date) -> None:
         """Writes what came of the reminders' attempts, right after the answer."""
@@ -362,6 +373,8 @@ def _reminded_otherwise(reminders: pd.DataFrame, today: pd.DataFrame, most_about
 
 def _another(reminders: pd.DataFrame, today: pd.DataFrame, key: str) -> "pd.Series[bool]":
     """Whether a reminder of today has the same key and is another one."""
+    if today.empty:
+        return pd.Series(False, reminders.index)
     pairs = reminders[[key, "reminder_id"]].merge(
         today[[key, "reminder_id"]], on=key, suffixes=("", "_of_today"), validate="m:m"
     )
@@ -387,11 +400,10 @@ def _history(
     reminders: pd.DataFrame, result: Result, at: datetime, contact_on: date, detail: "pd.Series[str] | None" = None
 ) -> pa.Table:
     """Rows of the history with one outcome; `detail` gives each its own words."""
-    rows = reminders.assign(**asdict(result), attempt=reminders["attempts"] + 1, attempted_at=at)
-    if detail is not None:
-        rows = rows.assign(error_detail=detail)
-    rows = rows.assign(contact_on=pd.Timestamp(contact_on))
-    return declared_rows(SENT_HISTORY, rows)
+    same = {**asdict(result), "attempted_at": at, "contact_on": contact_on}
+    identity = {name: reminders[name] for name in SENT_HISTORY.column_names if name in reminders}
+    own = {"attempt": reminders["attempts"] + 1} | ({} if detail is None else {"error_detail": detail})
+    return declared_columns(SENT_HISTORY, {**same, **identity, **own}, len(reminders))
 
 
 def _batch_row(batch: Batch, policy: Policy, now: datetime) -> pd.DataFrame:
