@@ -318,7 +318,7 @@ def declared_columns(table: Table, columns: Mapping[str, object], rows: int) -> 
         raise InvalidRows(f"{table.qualified}: {error}") from error
     for column in table.columns:
         _require_declared(table, column, arrow[column.name])
-    if arrow.group_by(list(table.key)).aggregate([]).num_rows < rows:
+    if arrow.group_by(list(table.key), use_threads=False).aggregate([]).num_rows < rows:
         raise InvalidRows(f"{table.qualified}: two rows have the same {', '.join(table.key)}")
     return arrow
 
