@@ -18,14 +18,14 @@ from dunning_pipeline import sql
 from dunning_pipeline.errors import SendingRefused, WarehouseError
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.changes import latest_change_since, note_change
-from dunning_pipeline.resources.warehouse import Warehouse, append, declared_columns, declared_rows, fetch
+from dunning_pipeline.resources.warehouse import ROWS_TOGETHER, Warehouse, append, declared_columns, declared_rows, fetch
 from dunning_pipeline.rules.decisions import STREAM
 from dunning_pipeline.tables import BATCH_DECISIONS, BATCHES, POLICIES, REMINDERS, SENT_HISTORY, Table
 
 Piece = tuple[pd.DataFrame, pd.DataFrame]
 """Reminders with their bodies, and the decisions they were made from."""
 
-PIECE_ROWS = 10_240
+PIECE_ROWS = ROWS_TOGETHER
 """Customers whose reminders are made and frozen at once: what bounds memory, and how long the lock is held."""
 
 REFUSED = "too_large"

@@ -33,9 +33,10 @@ SCHEMA_VERSION = 4
 READER_WAIT_SECONDS = 0.2
 _ATTACHED = "warehouse"
 
-ROWS_TOGETHER = 30_720
-"""Rows that DuckDB packs together. With its own 122,880 every batch would have it unpack the frozen bodies of those
-before, up to a third of a gigabyte, and pack them again while it holds the lock; with fewer the file grows."""
+ROWS_TOGETHER = 10_240
+"""Rows that DuckDB packs together, for all tables of a file. As many added at once are packed once, straight into the
+file, and take that much memory; fewer go through its log, and are packed again with whatever follows. Frozen bodies are
+large: with 30,720 freezing them costs twice the time and memory, for two thirds of the file's size."""
 
 CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
 """What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""
