@@ -155,10 +155,9 @@ def freeze(home: str) -> Figures:
 def join(home: str) -> Figures:
     """Joins the frozen bodies of the batch into requests, as the client does; reading them is not counted."""
     outbox = _outbox(Path(home))
-    places, spent = outbox.places_to_send("benchmark"), 0.0
-    for start in range(0, len(places), ROWS_READ):
-        page = places[start : start + ROWS_READ]
-        bodies = outbox.to_send("benchmark", int(page[0]), int(page[-1]))["body"]
+    ids, spent = outbox.ids_to_send("benchmark"), 0.0
+    for start in range(0, len(ids), ROWS_READ):
+        bodies = outbox.to_send("benchmark", ids.iloc[start : start + ROWS_READ])["body"]
         started = _cpu()
         for first in range(0, len(bodies), MOST_EVENTS):
             bulk_body(bodies.iloc[first : first + MOST_EVENTS])

@@ -19,7 +19,7 @@ def why_unusual(outbox: Outbox, batch: Batch, sending: Sending) -> str | None:
 
     Only what a batch would still send is counted.
     """
-    size = len(outbox.places_to_send(batch.batch_id))
+    size = len(outbox.ids_to_send(batch.batch_id))
     found = unusual_size(size, batch.as_of, outbox.sent_days(batch.as_of), sending)
     if found is None:
         return None

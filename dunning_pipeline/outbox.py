@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -18,7 +17,14 @@ from dunning_pipeline import sql
 from dunning_pipeline.errors import SendingRefused, WarehouseError
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.changes import latest_change_since, note_change
-from dunning_pipeline.resources.warehouse import ROWS_TOGETHER, Warehouse, append, declared_columns, declared_rows, fetch
+from dunning_pipeline.resources.warehouse import (
+    ROWS_TOGETHER,
+    Warehouse,
+    append,
+    declared_columns,
+    declared_rows,
+    fetch,
+)
 from dunning_pipeline.rules.decisions import STREAM
 from dunning_pipeline.tables import BATCH_DECISIONS, BATCHES, POLICIES, REMINDERS, SENT_HISTORY, Table
 
@@ -172,27 +178,28 @@ class Outbox:
         )
         return _batch_of(rows)
 
-    def to_send(self, batch_id: str, first: int = 0, last: int = LAST_PLACE) -> pd.DataFrame:
+    def to_send(self, batch_id: str, among: "pd.Series[str] | None" = None) -> pd.DataFrame:
         """Reminders of the batch that have no final outcome, with the body to send.
 
         A reminder tried before on the same day keeps the body of that first attempt (RULES 9.3).
 
         Args:
             batch_id: the batch.
-            first: the place in `dunning.reminders` from which on they lie.
-            last: the place up to which they lie.
+            among: some that stand together in `ids_to_send`, so that bodies can be read in pieces; None: all.
 
         Returns:
             The identity columns of `dunning.reminders`, `place`, `body`, and `attempts` (how often it was tried so
             far).
         """
-        return self.warehouse.fetch(sql.load("to_send"), {"batch_id": batch_id, "first": first, "last": last})
+        with self.warehouse.transaction() as connection:
+            first, last = (0, LAST_PLACE) if among is None else _places(connection, batch_id, among)
+            return fetch(connection, sql.load("to_send"), {"batch_id": batch_id, "first": first, "last": last})
 
-    def places_to_send(self, batch_id: str) -> np.ndarray:
-        """The places in `dunning.reminders` of what `to_send` returns, ascending: bodies can then be read in pieces."""
+    def ids_to_send(self, batch_id: str) -> "pd.Series[str]":
+        """The reminder_id of each row that `to_send` returns, in the order in which the rows lie."""
         everywhere = {"batch_id": batch_id, "first": 0, "last": LAST_PLACE}
-        places = self.warehouse.fetch(f"select place from ({sql.load('to_send')}) order by place", everywhere)
-        return places["place"].to_numpy()
+        ids = self.warehouse.fetch(f"select reminder_id from ({sql.load('to_send')}) order by place", everywhere)
+        return ids["reminder_id"]
 
     def sent_days(self, before: date) -> pd.DataFrame:
         """The latest ten days before a day on which the stream sent something, newest first.
@@ -310,6 +317,19 @@ def outbox_of(batch_id: str | None, warehouse: Warehouse) -> Outbox:
     query = "select stream from dunning.batches where batch_id = $batch_id"
     found = warehouse.fetch(query, {"batch_id": batch_id})
     return Outbox(warehouse, STREAM if found.empty else str(found["stream"].iloc[0]))
+
+
+def _places(connection: duckdb.DuckDBPyConnection, batch_id: str, ids: "pd.Series[str]") -> tuple[int, int]:
+    """Between which places the reminders lie in this transaction: DuckDB moves rows up when others were removed."""
+    connection.register("wanted", ids.to_frame("reminder_id"))
+    places = fetch(
+        connection,
+        "select coalesce(min(r.rowid), 0) as first, coalesce(max(r.rowid), -1) as last"
+        " from dunning.reminders as r semi join wanted using (reminder_id) where r.batch_id = $batch_id",
+        {"batch_id": batch_id},
+    )
+    connection.unregister("wanted")
+    return int(places["first"].iloc[0]), int(places["last"].iloc[0])
 
 
 def _frozen_rows(

@@ -12,7 +12,6 @@ from datetime import date, datetime, timedelta
 from random import random
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from pydantic import SecretStr
@@ -127,9 +126,9 @@ def send_batch(
         batch = _sendable(batch_id, outbox, settings, confirmed=confirmed)
         klaviyo = klaviyo or _klaviyo(settings)
         resolve_unknown(outbox, klaviyo, settings)
-        places = outbox.places_to_send(batch.batch_id)
-        report = Report(batch, already=batch.size - len(places))
-        _Sender(outbox, settings, klaviyo, report, recheck or recheck_of(batch, outbox, settings)).send(places)
+        ids = outbox.ids_to_send(batch.batch_id)
+        report = Report(batch, already=batch.size - len(ids))
+        _Sender(outbox, settings, klaviyo, report, recheck or recheck_of(batch, outbox, settings)).send(ids)
         if not report.left:
             outbox.finish(batch.batch_id)
         return report
@@ -183,10 +182,10 @@ class _Sender:
     unreachable: int = 0
     unanswered: int = 0
 
-    def send(self, places: np.ndarray) -> None:
-        """Sends the reminders that lie at some places of `dunning.reminders`, and keeps an error in the report."""
+    def send(self, ids: "pd.Series[str]") -> None:
+        """Sends the reminders of `ids_to_send`, and keeps an error in the report."""
         try:
-            for page in self._pages(places):
+            for page in self._pages(ids):
                 self.page = page
                 addressable = self._addressable(page)
                 self.queue.extend(map(_Piece, chunks(addressable, self.settings.events_per_request)))
@@ -196,11 +195,10 @@ class _Sender:
         except DunningError as error:
             self.report.error = error
 
-    def _pages(self, places: np.ndarray) -> Iterator[pd.DataFrame]:
+    def _pages(self, ids: "pd.Series[str]") -> Iterator[pd.DataFrame]:
         """The reminders in pieces, so that memory holds few bodies, and that can be decided afresh in one go."""
-        for start in range(0, len(places), PAGE):
-            ends = places[start : start + PAGE][[0, -1]]
-            yield self.outbox.to_send(self.report.batch.batch_id, *map(int, ends))
+        for start in range(0, len(ids), PAGE):
+            yield self.outbox.to_send(self.report.batch.batch_id, ids.iloc[start : start + PAGE])
 
     def _send_queue(self) -> None:
         while self.queue:

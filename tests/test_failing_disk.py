@@ -84,7 +84,7 @@ def test_a_freezing_that_breaks_off_within_its_bodies_leaves_nothing(outbox: Out
         freeze(outbox, "another", rows)
     assert content(outbox) == before
     freeze(outbox, "another", rows)
-    assert len(outbox.places_to_send("another")) == len(many)
+    assert len(outbox.ids_to_send("another")) == len(many)
 
 
 def test_what_was_recorded_stays_though_it_cannot_be_moved_into_the_file_yet(outbox: Outbox) -> None:

@@ -14,7 +14,7 @@ from dunning_pipeline import sql
 from dunning_pipeline.errors import InvalidRows, SendingRefused
 from dunning_pipeline.outbox import Batch, Outbox, Result
 from dunning_pipeline.policy import Policy, parse_policy
-from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.resources.warehouse import ROWS_TOGETHER, Warehouse
 
 TODAY = date(2025, 3, 12)
 NOON = datetime(2025, 3, 12, 12, 0, tzinfo=UTC)
@@ -391,6 +391,19 @@ def test_attempts_and_outcomes_are_appended_and_never_changed(outbox: Outbox) ->
         [2, "attempting"],
     ]
     assert set(after["customer_id"]) == {"c-r-1"}
+
+
+def test_reminders_are_found_where_they_lie_after_a_dry_run_removed_what_lay_before_them(outbox: Outbox) -> None:
+    freeze(outbox, "left behind", reminders([f"old-{number}" for number in range(ROWS_TOGETHER + 100)]), live=False)
+    freeze(outbox, "monday", reminders(["r-1", "r-2", "r-3"]))
+    lie = "select min(rowid) as place from dunning.reminders where batch_id = 'monday'"
+    ids, place = outbox.ids_to_send("monday"), outbox.warehouse.fetch(lie)["place"].iloc[0]
+    with outbox.warehouse.transaction() as connection:
+        connection.execute("delete from dunning.batches where batch_id = 'left behind'")
+    freeze(outbox, "dry", reminders(["d-1"]), live=False)
+    assert outbox.warehouse.fetch(lie)["place"].iloc[0] < place, "the rows did not move"
+    assert outbox.to_send("monday", ids.iloc[:2])["reminder_id"].tolist() == ["r-1", "r-2"]
+    assert outbox.to_send("monday", ids.iloc[2:])["reminder_id"].tolist() == ["r-3"]
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -20,7 +20,7 @@ from test_outbox import POLICY_TEXT, body, empty_warehouse, freeze, reminders
 from test_sensors import add_with_batch
 
 from dunning_pipeline import sql
-from dunning_pipeline.errors import SendingRefused
+from dunning_pipeline.errors import InvalidRows, SendingRefused
 from dunning_pipeline.outbox import Outbox
 from dunning_pipeline.recheck import Recheck
 from dunning_pipeline.resources.changes import note_change
@@ -222,6 +222,16 @@ def test_a_body_too_large_for_any_chunk_goes_alone() -> None:
 
 def test_nothing_pending_makes_no_chunk() -> None:
     assert list(chunks(of_bodies([]))) == []
+
+
+def test_the_same_id_twice_within_a_request_is_refused_before_anything_leaves(desk: Desk) -> None:
+    batch_id = desk.freeze(["r-1", "r-2"])
+    with desk.outbox.warehouse.transaction() as connection:
+        connection.execute("insert into dunning.reminders from dunning.reminders where reminder_id = 'r-1'")
+    report = desk.send(batch_id)
+    assert isinstance(report.error, InvalidRows)
+    assert "reminder_id" in str(report.error)
+    assert (desk.account.requests, desk.outcomes()) == ([], {})
 
 
 def test_a_batch_is_sent_and_its_outcomes_are_recorded(desk: Desk) -> None:
