@@ -134,9 +134,10 @@ class Outbox:
             with self.warehouse.transaction() as connection:
                 for table, arrow in rows:
                     append(connection, table, arrow)
-            # While the next piece is made, this one need not stay in memory.
+            # While the next piece is made, this one need not stay in memory; DuckDB's is the system's.
             del piece, rows
-            pa.default_memory_pool().release_unused()
+            for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+                pool.release_unused()
         return size, pd.concat(refused)
 
     def _complete(self, batch: Batch, refused: pd.DataFrame, policy: Policy, now: datetime) -> Batch:

@@ -33,10 +33,10 @@ SCHEMA_VERSION = 4
 READER_WAIT_SECONDS = 0.2
 _ATTACHED = "warehouse"
 
-ROWS_TOGETHER = 10_240
+ROWS_TOGETHER = 6_144
 """Rows that DuckDB packs together, for all tables of a file. As many added at once are packed once, straight into the
 file, and take that much memory; fewer go through its log, and are packed again with whatever follows. Frozen bodies are
-large: with 30,720 freezing them costs twice the time and memory, for two thirds of the file's size."""
+large: with 30,720 freezing them takes twice the time and memory, though the file is smaller by up to a half."""
 
 CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
 """What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""
