@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from dunning_pipeline.assets.decisions import fetch_invoice_ids
 from dunning_pipeline.assets.receivables import invoice_ids
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.contacts import fetch_certain_contacts
@@ -34,10 +35,12 @@ def decide_subset(warehouse: Warehouse, policy: Policy, as_of: date) -> pd.DataF
     candidates = open_invoices(owed).assign(level="customer")
     carrying = carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
     with warehouse.transaction() as connection:
-        keys = carrying["customer_key"].to_numpy(), carrying["invoice_key"].to_numpy()
-        contacts = fetch_certain_contacts(connection, policy, as_of, as_of, *keys)
-        ids = fetch(connection, "select invoice_key, invoice_id, customer_id from contacted_invoices")
-    rows = carrying[["customer_key", "invoice_key", "due_on"]].merge(ids, on="invoice_key", validate="1:1")
+        keys = carrying["customer_key"].to_numpy()
+        contacts = fetch_certain_contacts(connection, policy, as_of, as_of, keys, carrying)
+        customers = fetch(connection, "from source.customer_keys semi join contacted_customers using (customer_key)")
+        ids = fetch_invoice_ids(connection, carrying)
+    rows = carrying[["customer_key", "invoice_key", "due_on"]]
+    rows = rows.merge(ids, on="invoice_key", validate="1:1").merge(customers, on="customer_key", validate="1:1")
     return _timed(rows, contacts, policy, as_of)
 
 

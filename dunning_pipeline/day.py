@@ -8,7 +8,7 @@ from functools import partial
 
 import pandas as pd
 
-from dunning_pipeline.assets.decisions import fetch_invoice_ids, read_beside
+from dunning_pipeline.assets.decisions import read_beside
 from dunning_pipeline.assets.receivables import invoice_ids, owed_on, read_ledger, together, unsettled_parts
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
@@ -32,8 +32,6 @@ def _decide_part(warehouse: Warehouse, policy: Policy, days: Days, part: Unsettl
     unpaid, owing = owed_on(warehouse, policy, read_ledger(warehouse, part), days)
     candidates = chaseable_invoices(unpaid, owing)
     carrying = carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
-    own = unpaid.loc[(unpaid["level"] == "invoice").to_numpy(), "invoice_key"]
     with warehouse.transaction() as connection:
-        ids = fetch_invoice_ids(connection, pd.concat([carrying["invoice_key"], own]))
-        facts = read_beside(connection, policy, days, unpaid, owing, carrying, ids)
+        facts = read_beside(connection, policy, days, unpaid, owing, carrying)
     return decide(facts, policy)

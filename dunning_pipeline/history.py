@@ -96,8 +96,6 @@ WITH_SENT = (
 )
 KEPT = (*RECORDED, *WITH_SENT)
 
-_KEYS = {keys.key[0]: keys for keys in (CUSTOMER_KEYS, INVOICE_KEYS)}
-
 
 @dataclass(frozen=True)
 class Written:
@@ -323,8 +321,7 @@ def _write_drafts(
 
 
 def _write_draft(connection: duckdb.DuckDBPyConnection, draft: Draft, kept: KeptTable, held: Sequence[Path]) -> int:
-    """Integer keys stay out: another warehouse gives the same ids others."""
-    columns = quoted([name for name in kept.table.column_names if name not in _key_columns(kept.table)])
+    columns = quoted(columns_without_keys(kept.table))
     missing = f"where not {_among('r', _read(held), kept.identity)}" if held else ""
     rows = f"select {columns} from ({kept.rows}) as r {missing}"
     partial = draft.partial(kept.table.name)
@@ -347,8 +344,19 @@ def _among(row: str, relation: str, identity: Sequence[str]) -> str:
     return f"exists (select 1 from {relation} as other where {same})"
 
 
-def _key_columns(table: Table) -> list[str]:
-    return [keys.column_names[1] for name, keys in _KEYS.items() if keys.column_names[1] in table.column_names]
+def columns_without_keys(table: Table) -> list[str]:
+    """Names of a table's columns without integer keys: another warehouse gives the same ids others."""
+    return [name for name in table.column_names if name not in {keys.column_names[1] for keys in _ids(table)}]
+
+
+def _ids(table: Table) -> dict[Table, str]:
+    """The integer keys that a table has, and the column of the ids that each stands for."""
+    return {
+        keys: name
+        for keys in (CUSTOMER_KEYS, INVOICE_KEYS)
+        for name in (keys.key[0], f"carrying_{keys.key[0]}")
+        if {name, keys.column_names[1]} <= set(table.column_names)
+    }
 
 
 def _lacking(connection: duckdb.DuckDBPyConnection, kept: KeptTable, inspected: Inspected) -> pa.Table:
@@ -393,11 +401,11 @@ def _restore(connection: duckdb.DuckDBPyConnection, kept: KeptTable, paths: Sequ
     known = [name for (name, *_) in connection.execute("describe incoming").fetchall()]
     columns = [f"incoming.{quoted([name])}" for name in known if name in kept.table.column_names]
     joins = []
-    for name, keys in _KEYS.items():
-        if keys.column_names[1] in kept.table.column_names:
-            give_keys(connection, keys)
-            columns.append(keys.column_names[1])
-            joins.append(f"left join {keys.qualified} using ({name})")
+    for keys, id_column in _ids(kept.table).items():
+        give_keys(connection, keys, id_column)
+        name, key = keys.column_names
+        columns.append(key)
+        joins.append(f"left join {keys.qualified} on {keys.name}.{name} = incoming.{id_column}")
     connection.execute(
         f"insert into {kept.table.qualified} by name select {', '.join(columns)} from incoming {' '.join(joins)}"
     )

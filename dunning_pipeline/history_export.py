@@ -6,6 +6,7 @@ from secrets import token_hex
 import duckdb
 
 from dunning_pipeline.errors import HistoryError
+from dunning_pipeline.history import columns_without_keys
 from dunning_pipeline.private_files import create_private_file, sync_file, sync_folder
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.sql import literal, quoted
@@ -30,7 +31,7 @@ def export_history(warehouse: Warehouse, target: Path) -> int:
     if options is None:
         raise HistoryError(f"'{target}' tells no format by its ending; allowed: {', '.join(FORMATS)}")
     write = safe_cell if target.suffix.lower() == ".csv" else _as_it_is
-    columns = ", ".join(write(column) for column in SENT_HISTORY.columns)
+    columns = ", ".join(write(SENT_HISTORY.column(name)) for name in columns_without_keys(SENT_HISTORY))
     rows = f"select {columns} from {SENT_HISTORY.qualified} as h order by h.attempted_at, h.reminder_id, h.outcome"
     partial = target.with_name(f".{target.name}.{token_hex(4)}.partial")
     try:

@@ -99,9 +99,9 @@ class Outbox:
 
         Args:
             batch: the batch; `batch_id` is the Dagster run, `size` that of its pieces, whatever it says.
-            pieces: at least one: reminders (reminder_id, customer_id, level, carrying_invoice_id, order_id,
-                first_edit_id, workflow, action, occurrence, body, perhaps refusal) and the rows of
-                `dunning.decisions` they were made from, if they were.
+            pieces: at least one: reminders (reminder_id, customer_id, customer_key, level,
+                carrying_invoice_id, invoice_key, order_id, first_edit_id, workflow, action, occurrence, body, perhaps
+                refusal) and the rows of `dunning.decisions` they were made from, if they were.
             policy: the policy that decided.
             now: the instant of freezing.
 

@@ -166,7 +166,7 @@ def read_records(warehouse: Warehouse, policy: Policy, days: Days, sources: list
         unsettled = Unsettled.of(connection, days.first, days.last, [*sources, MANUAL], base_currency)
         invoices, payments = unsettled.fetch(connection)
         customers = fetch_customers(connection, policy, invoices["customer_key"])
-        keys = customers["customer_key"].to_numpy(), invoices["invoice_key"].to_numpy()
+        keys = customers["customer_key"].to_numpy()
         return Records(
             invoices=invoices,
             texts=_texts(warehouse),
@@ -174,7 +174,7 @@ def read_records(warehouse: Warehouse, policy: Policy, days: Days, sources: list
             pauses=fetch(connection, sql.load("pauses"), last),
             promises=fetch(connection, sql.load("promises"), last),
             assignments=fetch(connection, sql.load("assignments"), last),
-            contacts=fetch_contacts(connection, policy, days.first, days.last, *keys),
+            contacts=fetch_contacts(connection, policy, days.first, days.last, keys, invoices),
             order_events=fetch(connection, sql.load("order_events"), last),
             customers=customers,
         )

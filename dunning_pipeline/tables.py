@@ -631,6 +631,8 @@ _REMINDER_IDENTITY = (
     _text("workflow", "the workflow"),
     _text("action", "the action"),
     _integer("occurrence", "repetition of the action, from 1", required=True),
+    _integer("customer_key", "integer stand-in for customer_id; always there on the invoice side"),
+    _integer("invoice_key", "integer stand-in for carrying_invoice_id"),
 )
 
 REMINDERS = Table(

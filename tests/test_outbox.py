@@ -54,6 +54,8 @@ def reminders(ids: Sequence[str], bodies: Sequence[str] | None = None) -> pd.Dat
         workflow="standard",
         action="first",
         occurrence=1,
+        customer_key=range(len(frame)),
+        invoice_key=range(len(frame)),
         body=list(bodies) if bodies is not None else [body(reminder_id) for reminder_id in ids],
     )
 

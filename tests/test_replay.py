@@ -21,7 +21,7 @@ from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import parse_policy
 from dunning_pipeline.replay import Stored, delete_replays, judge, stored_replays
-from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.resources.warehouse import MIGRATIONS, Warehouse
 from dunning_pipeline.runs import DAILY_JOB, REPLAY_JOB
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import SENT_HISTORY, SOURCE_TABLES
@@ -199,7 +199,10 @@ def test_reminders_really_sent_count_before_the_first_day_only(settings: Setting
             "contact_on": [pd.Timestamp(feb(3)), pd.Timestamp(feb(9))],
         }
     )
-    warehouse.append(SENT_HISTORY, history)
+    keys = dict.fromkeys(("customer_key", "invoice_key"))
+    warehouse.append(SENT_HISTORY, history.assign(**keys))
+    with warehouse.transaction() as connection:
+        connection.execute(MIGRATIONS[4])
     days = Days(feb(4), feb(29))
     assert [row for row in replayed(settings, warehouse, days) if row[1] == "C1"] == [
         (feb(8), "C1", "F1", "reminder_2"),

@@ -61,15 +61,7 @@ def _read_facts(warehouse: Warehouse, policy: Policy, days: Days, part: int, par
         balances, carrying, open_invoices = (
             fetch_days(connection, table, days, part, parts) for table in (BALANCES, CARRYING_INVOICES, OPEN_INVOICES)
         )
-        own = open_invoices.loc[open_invoices["level"] == "invoice", "invoice_key"]
-        ids = fetch_invoice_ids(connection, pd.concat([carrying["invoice_key"], own]))
-        return read_beside(connection, policy, days, open_invoices, balances, carrying, ids)
-
-
-def fetch_invoice_ids(connection: duckdb.DuckDBPyConnection, keys: pd.Series) -> pd.DataFrame:
-    """The ids of some invoices, each once."""
-    connection.register("open_keys", keys.drop_duplicates().to_frame("invoice_key"))
-    return fetch(connection, "select * from source.invoice_keys semi join open_keys using (invoice_key)")
+        return read_beside(connection, policy, days, open_invoices, balances, carrying)
 
 
 def read_beside(
@@ -79,24 +71,33 @@ def read_beside(
     open_invoices: pd.DataFrame,
     balances: pd.DataFrame,
     carrying: pd.DataFrame,
-    invoice_ids: pd.DataFrame,
 ) -> Facts:
     """The facts of the days: what was derived, and beside it what was pulled, sent or recorded by hand."""
     last = {"last": days.last}
     customers = fetch_customers(connection, policy, balances["customer_key"])
-    keys = customers["customer_key"].to_numpy(), invoice_ids["invoice_key"].to_numpy()
+    own = open_invoices[(open_invoices["level"] == "invoice").to_numpy()]
+    workflows_of = pd.concat([frame[["customer_key", "invoice_key"]] for frame in (carrying, own)])
+    invoices = workflows_of.drop_duplicates("invoice_key")
     return Facts(
         open_invoices=open_invoices,
         balances=balances,
         carrying=carrying,
         customers=customers,
-        invoice_ids=invoice_ids,
+        invoice_ids=fetch_invoice_ids(connection, invoices),
         assignments=fetch(connection, sql.load("assignments"), last),
         pauses=fetch(connection, sql.load("pauses"), last),
-        contacts=fetch_contacts(connection, policy, days.first, days.last, *keys),
+        contacts=fetch_contacts(
+            connection, policy, days.first, days.last, customers["customer_key"].to_numpy(), invoices
+        ),
         rejections=fetch(connection, sql.load("rejections"), {"stream": STREAM}),
         order_events=fetch(connection, sql.load("order_events"), last),
     )
+
+
+def fetch_invoice_ids(connection: duckdb.DuckDBPyConnection, invoices: pd.DataFrame) -> pd.DataFrame:
+    """invoice_key and invoice_id of some invoices."""
+    connection.register("open_keys", invoices[["invoice_key"]])
+    return fetch(connection, "select * from source.invoice_keys semi join open_keys using (invoice_key)")
 
 
 def _describe(warehouse: Warehouse, days: Days) -> Metadata:

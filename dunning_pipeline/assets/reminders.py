@@ -155,7 +155,8 @@ def _reminder_piece(
     events = reminder_events(
         remind, listed, _people(customers, settings.policy), settings.policy, days.first, settings.clock()
     )
-    columns = ["reminder_id", "customer_id", "level", "carrying_invoice_id", "workflow", "action", "occurrence"]
+    ids = ["reminder_id", "customer_id", "customer_key", "carrying_invoice_id", "invoice_key"]
+    columns = [*ids, "level", "workflow", "action", "occurrence"]
     none = pd.Series(None, remind.index, dtype="str")
     of_orders = {"order_id": none, "first_edit_id": none}
     return remind[columns].assign(**of_orders, body=events["body"], refusal=events["refusal"]), decisions

@@ -23,7 +23,7 @@ def fetch_contacts(
     first: date,
     last: date,
     customer_key: np.ndarray,
-    invoice_key: np.ndarray,
+    invoices: pd.DataFrame,
 ) -> pd.DataFrame:
     """Contacts of some customers as `rules.decisions.Facts` wants them, texts as categories.
 
@@ -37,9 +37,9 @@ def fetch_contacts(
         first: first day of the window.
         last: its last day.
         customer_key: the customers, each once.
-        invoice_key: the invoices that may carry on a day of the window, each once.
+        invoices: customer_key and invoice_key of those that may carry on a day of the window, each once.
     """
-    certain = fetch_certain_contacts(connection, policy, first, last, customer_key, invoice_key)
+    certain = fetch_certain_contacts(connection, policy, first, last, customer_key, invoices)
     uncertain = fetch(connection, sql.load("uncertain_contacts"), {"last": last})
     if certain.empty or uncertain.empty:
         # Categories of no rows are none, which the others could not be brought to.
@@ -53,23 +53,14 @@ def fetch_certain_contacts(
     first: date,
     last: date,
     customer_key: np.ndarray,
-    invoice_key: np.ndarray,
+    invoices: pd.DataFrame,
 ) -> pd.DataFrame:
     """`fetch_contacts` without the reminders that were perhaps accepted (RULES 9.3).
 
-    Leaves keys and ids of the customers and invoices in the temporary tables `contacted_customers` and
-    `contacted_invoices`.
+    Leaves the customers and invoices as `contacted_customers` and `contacted_invoices` to the rest of the transaction.
     """
     create_contact_types(connection, policy)
-    _create_table(connection, "contacted_customers", "customer_keys", "customer_key", customer_key)
-    _create_table(connection, "contacted_invoices", "invoices", "invoice_key", invoice_key)
+    owned = {name: invoices[name].to_numpy() for name in ("customer_key", "invoice_key")}
+    connection.register("contacted_customers", pa.table({"customer_key": customer_key}))
+    connection.register("contacted_invoices", pa.table(owned))
     return fetch(connection, sql.load("certain_contacts"), {"first": first, "last": last})
-
-
-def _create_table(connection: duckdb.DuckDBPyConnection, name: str, source: str, column: str, keys: np.ndarray) -> None:
-    """A temporary table of keys and ids: the history knows customers and invoices by their ids."""
-    connection.register("wanted_keys", pa.table({column: keys}))
-    ids = "customer_key, customer_id" + (", invoice_key, invoice_id" if column == "invoice_key" else "")
-    wanted = f"select {ids} from source.{source} semi join wanted_keys using ({column})"
-    connection.execute(f"create or replace temp table {name} as {wanted}")
-    connection.unregister("wanted_keys")

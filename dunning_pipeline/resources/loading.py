@@ -460,14 +460,20 @@ def _about_anothers_invoice(table: Table) -> str:
     """
 
 
-def give_keys(connection: duckdb.DuckDBPyConnection, keys: Table) -> None:
-    """Gives an integer key to every id of the temporary table `incoming` that has none yet."""
+def give_keys(connection: duckdb.DuckDBPyConnection, keys: Table, column: str | None = None) -> None:
+    """Gives an integer key to every id in a column of the temporary table `incoming` that has none yet.
+
+    Args:
+        connection: in a transaction of the warehouse.
+        keys: ids and keys.
+        column: of the ids; by default it is called as they are in `keys`.
+    """
     name, key = keys.column_names
     connection.execute(
         f"""
         insert into {keys.qualified} by name
         select {name}, (select coalesce(max({key}), 0) from {keys.qualified}) + row_number() over () as {key}
-        from (select distinct {name} from incoming where {name} is not null)
-        where {name} not in (select {name} from {keys.qualified})
+        from (select distinct {column or name} as {name} from incoming)
+        where {name} is not null and {name} not in (select {name} from {keys.qualified})
         """
     )

@@ -41,7 +41,7 @@ large: with 30,720 freezing them takes twice the time and memory, though the fil
 CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
 """What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""
 
-MIGRATIONS: dict[int, str] = {2: load("migration_2")}
+MIGRATIONS: dict[int, str] = {2: load("migration_2"), 4: load("migration_4")}
 """SQL that leads an older file to a version, where adding the declared tables and columns does not suffice."""
 
 

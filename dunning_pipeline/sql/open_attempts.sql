@@ -13,8 +13,7 @@ doubtful as (
 )
 select
     r.reminder_id, r.stream, d.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.first_edit_id,
-    r.workflow, r.action,
-    r.occurrence, r.metric, r.planned_at, d.attempt, d.attempted_at
+    r.workflow, r.action, r.occurrence, r.customer_key, r.invoice_key, r.metric, r.planned_at, d.attempt, d.attempted_at
 from doubtful as d
 join dunning.reminders as r using (batch_id, reminder_id)
 order by d.reminder_id, d.attempt

@@ -4,7 +4,7 @@ insert into dunning.sent_history by name
 with unsent as (
     select
         r.reminder_id, r.stream, r.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.first_edit_id,
-        r.workflow, r.action, r.occurrence
+        r.workflow, r.action, r.occurrence, r.customer_key, r.invoice_key
     from dunning.reminders as r
     join dunning.batches as b using (batch_id)
     where b.stream = $stream and b.live and b.state in ('planned', 'sending')

@@ -18,16 +18,16 @@ open_attempts as (
     using (reminder_id, attempt, contact_on)
 ),
 uncertain as (
-    select customer_id, level, carrying_invoice_id, workflow, action, contact_on, reminder_id
+    select customer_key, invoice_key, level, workflow, action, contact_on, reminder_id
     from history semi join open_attempts using (reminder_id, contact_on)
     group by all
     having not bool_or(outcome = 'accepted')
         and count_if(outcome = 'attempting') > count_if(outcome in ('accepted', 'rejected', 'not_delivered'))
 )
 select
-    c.customer_key, coalesce(i.invoice_key, -2) as invoice_key, u.level::contact_level as level,
+    u.customer_key, coalesce(i.invoice_key, -2) as invoice_key, u.level::contact_level as level,
     try_cast(u.workflow as workflow_name) as workflow, try_cast(u.action as action_name) as action, u.contact_on,
     u.contact_on as known_on, u.reminder_id, 'unknown'::contact_kind as kind
 from uncertain as u
-join contacted_customers as c using (customer_id)
-left join contacted_invoices as i on i.invoice_id = u.carrying_invoice_id and i.customer_id = u.customer_id
+semi join contacted_customers using (customer_key)
+left join contacted_invoices as i using (invoice_key, customer_key)

@@ -128,6 +128,7 @@ def fill(warehouse: Warehouse, sent: Iterable[Sent], recorded: Iterable[Recorded
             **{"contact_id": f"K{number}", "customer_id": f"C{one.customer}", "contacted_on": one.day},
             **{"invoice_id": None if one.invoice is None else f"I{one.invoice}", "recorded_on": one.known_on},
             **{"workflow": one.workflow, "action": one.action, "source": "manual", "customer_key": one.customer},
+            "invoice_key": one.invoice,
         }
         for number, one in enumerate(recorded)
     ]
@@ -140,7 +141,8 @@ def history_rows(sent: Sent) -> list[dict[str, object]]:
     identity = {
         **{"reminder_id": sent.reminder_id, "stream": "invoice", "batch_id": "b", "customer_id": f"C{sent.customer}"},
         **{"level": sent.level, "carrying_invoice_id": f"I{sent.invoice}", "workflow": sent.workflow},
-        **{"action": sent.action, "occurrence": 1, "contact_on": sent.day},
+        **{"action": sent.action, "occurrence": int(sent.reminder_id[1:]) + 1, "contact_on": sent.day},
+        **{"customer_key": sent.customer, "invoice_key": sent.invoice},
         "attempted_at": datetime.combine(sent.day, time(8), UTC),
     }
     return [
@@ -156,7 +158,8 @@ def frame(table: Table, rows: list[dict[str, object]]) -> pd.DataFrame:
 
 def read(warehouse: Warehouse, customers: list[int], invoices: list[int]) -> list[dict[str, object]]:
     with warehouse.transaction() as connection:
-        rows = fetch_contacts(connection, POLICY, FIRST, LAST, np.array(customers), np.array(invoices))
+        about = pd.DataFrame({"customer_key": [owner(key) for key in invoices], "invoice_key": invoices}, dtype="int64")
+        rows = fetch_contacts(connection, POLICY, FIRST, LAST, np.array(customers), about)
     return [
         {
             name: value.date() if isinstance(value, pd.Timestamp) else None if pd.isna(value) else value

@@ -26,7 +26,16 @@ from dunning_pipeline.resources.warehouse import (
     replace_days,
 )
 from dunning_pipeline.sql import quoted
-from dunning_pipeline.tables import BALANCES, BATCHES, CUSTOMER_KEYS, DECISIONS, PROMISES, SENT_HISTORY, Table
+from dunning_pipeline.tables import (
+    BALANCES,
+    BATCHES,
+    CUSTOMER_KEYS,
+    DECISIONS,
+    INVOICE_KEYS,
+    PROMISES,
+    SENT_HISTORY,
+    Table,
+)
 
 BUSY_SECONDS = 4
 LONG_BUSY_SECONDS = 20
@@ -312,6 +321,28 @@ def test_reminders_of_a_file_without_levels_count_for_their_customer(warehouse: 
     opened = Warehouse(warehouse.path)
     assert opened.fetch("select level from dunning.sent_history")["level"].tolist() == ["customer"]
     assert opened.fetch("select issued_on from dunning.carrying_invoices").empty
+
+
+def test_the_history_of_a_file_without_keys_gets_them(warehouse: Warehouse) -> None:
+    """Version 3 knew customers and invoices of reminders by their ids; some no source has pulled yet."""
+    warehouse.append(CUSTOMER_KEYS, pd.DataFrame({"customer_id": ["C1"], "customer_key": [7]}))
+    warehouse.append(INVOICE_KEYS, pd.DataFrame({"invoice_id": ["F1"], "invoice_key": [9]}))
+    sent = dict.fromkeys(SENT_HISTORY.column_names) | {
+        "stream": "invoice", "batch_id": "b", "occurrence": 1, "attempt": 1, "outcome": "accepted", "level": "customer",
+        "attempted_at": pd.Timestamp("2026-11-23T09:30:00Z"), "contact_on": pd.Timestamp(MONDAY),
+    }  # fmt: skip
+    reminded = {"r-1": ("C1", "F1"), "r-2": ("C2", "F2"), "r-3": ("C1", "F2")}
+    rows = [{"reminder_id": one, "customer_id": c, "carrying_invoice_id": i} for one, (c, i) in reminded.items()]
+    warehouse.append(SENT_HISTORY, pd.DataFrame([sent | row for row in rows]))
+    with warehouse.transaction() as connection:
+        for table in ("reminders", "sent_history"):
+            for key in ("customer_key", "invoice_key"):
+                connection.execute(f"alter table dunning.{table} drop column {key}")
+        connection.execute("update dunning.schema_version set version = 3")
+    keys = Warehouse(warehouse.path).fetch(
+        "select customer_key, invoice_key from dunning.sent_history order by reminder_id"
+    )
+    assert list(keys.itertuples(index=False, name=None)) == [(7, 9), (8, 10), (7, 10)]
 
 
 def test_a_newer_file_is_refused(warehouse: Warehouse) -> None:

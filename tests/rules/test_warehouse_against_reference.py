@@ -28,6 +28,7 @@ from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.replay import judge
+from dunning_pipeline.resources.warehouse import MIGRATIONS
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import SENT_HISTORY, SOURCE_TABLES
 
@@ -143,6 +144,7 @@ def add_history(pipeline: Pipeline, ledger: Ledger) -> None:
     pipeline.warehouse.append(SENT_HISTORY, pd.DataFrame(rows, columns=[*SENT_HISTORY.column_names]))
     with pipeline.warehouse.transaction() as connection:
         connection.execute(LINKS)
+        connection.execute(MIGRATIONS[4])
         for invoice_id, since in missing:
             connection.execute(
                 "update source.invoices set missing_since = $since where invoice_id = $invoice_id",
