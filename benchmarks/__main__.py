@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from benchmarks import daily_decision, pulling, replays, sending, shops
+from benchmarks import backfill, daily_decision, pulling, replays, sending, shops
 from benchmarks.ledger import AS_OF, write_ledger
 from benchmarks.table import SENDING_HEADINGS, Line, table
 
@@ -28,6 +28,9 @@ def main() -> None:
         return
     sizes = chosen.invoices or (FULL if chosen.full else QUICK)
     parts = [chosen.part] if chosen.part else PARTS
+    if "backfill" in parts:
+        _print_backfill(chosen.folder, chosen.runs)
+        return
     lines: list[Line] = []
     replayed: list[Line] = []
     pulled: list[Line] = []
@@ -71,6 +74,17 @@ def _print_replays(lines: Sequence[Line], runs: int) -> None:
     print(table(lines))
 
 
+def _print_backfill(folder: Path | None, runs: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
+        lines = backfill.measure(generated(folder or Path(temporary), {backfill.SIZE})[backfill.SIZE], runs)
+    print(_machine())
+    print(
+        f"A backfill of the {backfill.DAYS} days up to {AS_OF} in one Dagster run. Medians of {runs} interleaved runs,"
+    )
+    print("each in a process and with a Dagster instance of its own.")
+    print(table(lines))
+
+
 def _print_shops(lines: Sequence[Line]) -> None:
     print(_machine())
     print(f"A first pull from the sandbox's shop at {shops.RATE:,.0f} points a second, over HTTP on this machine.")
@@ -93,7 +107,9 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument("--invoices", type=int, nargs="+", help=f"sizes of ledgers {QUICK}")
     options.add_argument(
-        "--part", choices=[*PARTS, "shopify"], help="only this; shopify (a first pull of a shop) is measured only so"
+        "--part",
+        choices=[*PARTS, "backfill", "shopify"],
+        help="only this; backfill (a year in one run) and shopify (a first pull of a shop) are measured only so",
     )
     options.add_argument("--orders", type=int, default=shops.ORDERS, help=f"orders of the shop ({shops.ORDERS:,})")
     options.add_argument("--reminders", type=int, default=sending.SIZE, help=f"frozen at once ({sending.SIZE:,})")

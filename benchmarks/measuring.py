@@ -48,8 +48,13 @@ class Figures:
         return pd.read_parquet(self.rows)
 
 
-def interleaved(contenders: Sequence[Contender], ledger: Path, warm_up: Path, runs: int) -> dict[Contender, Figures]:
-    """Figures of contenders that take turns: each runs once a round, the rounds alternating in direction."""
+def interleaved(
+    contenders: Sequence[Contender], ledger: Path, warm_up: Path | None, runs: int
+) -> dict[Contender, Figures]:
+    """Figures of contenders that take turns: each runs once a round, the rounds alternating in direction.
+
+    Without a ledger to warm up with, what happens only once is counted, too.
+    """
     measured: dict[Contender, list[dict[str, float]]] = {contender: [] for contender in contenders}
     for number in range(runs):
         for contender in contenders if number % 2 == 0 else reversed(contenders):
@@ -62,8 +67,8 @@ def exponent(small: float, large: float, growth: float) -> float:
     return math.log(large / small) / math.log(growth)
 
 
-def _run(contender: Contender, ledger: Path, warm_up: Path) -> dict[str, float]:
-    files = [warm_up, ledger, _rows(contender, ledger)]
+def _run(contender: Contender, ledger: Path, warm_up: Path | None) -> dict[str, float]:
+    files = [warm_up or "", ledger, _rows(contender, ledger)]
     command = [
         sys.executable,
         "-m",
@@ -101,9 +106,10 @@ def main(name: str, prepare: str, warm_up: str, ledger: str, rows: str) -> None:
     """One run in this process; prints its seconds, also of the processor, and the peak of the process."""
     function = _function(name)
     if prepare:
-        for path in (warm_up, ledger):
+        for path in filter(None, (warm_up, ledger)):
             _function(prepare)(Path(path))
-    function(Path(warm_up))
+    if warm_up:
+        function(Path(warm_up))
     started, cpu_started = time.perf_counter(), _cpu_seconds()
     frame = function(Path(ledger))
     seconds, cpu_seconds = time.perf_counter() - started, _cpu_seconds() - cpu_started

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from dunning_pipeline.assets.decisions import fetch_invoice_ids
-from dunning_pipeline.assets.receivables import invoice_ids
+from benchmarks import sql
+from dunning_pipeline.assets.receivables import invoice_ids, together
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.contacts import fetch_certain_contacts
 from dunning_pipeline.resources.unsettled import Unsettled
@@ -22,6 +22,7 @@ from dunning_pipeline.rules.contacts import executed_actions, latest_contacts
 from dunning_pipeline.rules.owed import open_invoices, owed_invoices
 from dunning_pipeline.rules.standing import Ledger, Window
 from dunning_pipeline.tables import PAUSES, PROMISES
+from dunning_pipeline.threads import side_by_side
 
 OUTCOMES = ("workflow_completed", "waiting_for_trigger", "minimum_contact_delay", "non_working_day", "remind")
 
@@ -31,17 +32,21 @@ def decide_subset(warehouse: Warehouse, policy: Policy, as_of: date) -> pd.DataF
     with warehouse.transaction() as connection:
         unsettled = Unsettled.of(connection, as_of, as_of, [*policy.sources], policy.organisation.base_currency)
         ledger = Ledger(*unsettled.fetch(connection), pauses=PAUSES.empty_frame(), promises=PROMISES.empty_frame())
-    owed = owed_invoices(ledger, {}, Window.of(as_of, as_of))
-    candidates = open_invoices(owed).assign(level="customer")
-    carrying = carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
+    carry = partial(_carrying, warehouse, policy, ledger, as_of)
+    carrying = together(side_by_side(carry, ledger.key_ranges()))
     with warehouse.transaction() as connection:
         keys = carrying["customer_key"].to_numpy()
         contacts = fetch_certain_contacts(connection, policy, as_of, as_of, keys, carrying)
-        customers = fetch(connection, "from source.customer_keys semi join contacted_customers using (customer_key)")
-        ids = fetch_invoice_ids(connection, carrying)
-    rows = carrying[["customer_key", "invoice_key", "due_on"]]
-    rows = rows.merge(ids, on="invoice_key", validate="1:1").merge(customers, on="customer_key", validate="1:1")
+        ids = fetch(connection, sql.load("subset_ids"))
+    rows = carrying[["customer_key", "invoice_key", "due_on"]].merge(ids, on="invoice_key", validate="1:1")
     return _timed(rows, contacts, policy, as_of)
+
+
+def _carrying(warehouse: Warehouse, policy: Policy, ledger: Ledger, as_of: date, keys: range) -> pd.DataFrame:
+    """What carries of the customers in a range."""
+    owed = owed_invoices(ledger.within(keys), {}, Window.of(as_of, as_of))
+    candidates = open_invoices(owed).assign(level="customer")
+    return carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
 
 
 def _timed(rows: pd.DataFrame, contacts: pd.DataFrame, policy: Policy, as_of: date) -> pd.DataFrame:

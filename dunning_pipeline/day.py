@@ -17,6 +17,7 @@ from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.rules.carrying import carrying_invoices
 from dunning_pipeline.rules.decisions import decide
 from dunning_pipeline.rules.owed import chaseable_invoices
+from dunning_pipeline.threads import side_by_side
 
 
 def decide_days(warehouse: Warehouse, policy: Policy, days: Days) -> pd.DataFrame:
@@ -29,9 +30,11 @@ def decide_days(warehouse: Warehouse, policy: Policy, days: Days) -> pd.DataFram
 
 
 def _decide_part(warehouse: Warehouse, policy: Policy, days: Days, part: Unsettled) -> pd.DataFrame:
-    unpaid, owing = owed_on(warehouse, policy, read_ledger(warehouse, part), days)
-    candidates = chaseable_invoices(unpaid, owing)
-    carrying = carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
+    ranges = owed_on(warehouse, policy, read_ledger(warehouse, part), days)
+    carry = partial(carrying_invoices, rates=policy.organisation.rates, ids=partial(invoice_ids, warehouse))
+    carrying = together(side_by_side(lambda found: carry(chaseable_invoices(*found)), ranges))
+    unpaid, owing = (together(frames) for frames in zip(*ranges, strict=True))
+    del ranges
     with warehouse.transaction() as connection:
         facts = read_beside(connection, policy, days, unpaid, owing, carrying)
     return decide(facts, policy)

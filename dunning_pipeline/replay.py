@@ -165,6 +165,8 @@ def read_records(warehouse: Warehouse, policy: Policy, days: Days, sources: list
         base_currency = policy.organisation.base_currency
         unsettled = Unsettled.of(connection, days.first, days.last, [*sources, MANUAL], base_currency)
         invoices, payments = unsettled.fetch(connection)
+        # What is looked up and grouped by customer then lies side by side.
+        invoices = invoices.sort_values("customer_key", ignore_index=True)
         customers = fetch_customers(connection, policy, invoices["customer_key"])
         keys = customers["customer_key"].to_numpy()
         return Records(

@@ -40,18 +40,18 @@ from dunning_pipeline.tables import (
     PROMISES,
     Table,
 )
+from dunning_pipeline.threads import side_by_side
 
 
 def derive_open_invoices(warehouse: Warehouse, policy: Policy, days: Days) -> Frames:
     """Rows of `open_invoices` and `balances` for each day (RULES 1, 2.4, 6.1, 6.2)."""
-    parts = [
-        owed_on(warehouse, policy, read_ledger(warehouse, part), days)
+    ranges = [
+        found
         for part in unsettled_parts(warehouse, policy, days)
+        for found in owed_on(warehouse, policy, read_ledger(warehouse, part), days)
     ]
-    return {
-        OPEN_INVOICES.name: together([unpaid for unpaid, _ in parts]),
-        BALANCES.name: together([owing for _, owing in parts]),
-    }
+    unpaid, owing = zip(*ranges, strict=True)
+    return {OPEN_INVOICES.name: together(unpaid), BALANCES.name: together(owing)}
 
 
 def unsettled_parts(warehouse: Warehouse, policy: Policy, days: Days) -> list[Unsettled]:
@@ -72,11 +72,20 @@ def read_ledger(warehouse: Warehouse, part: Unsettled) -> Ledger:
     return Ledger(invoices, payments, pauses, promises)
 
 
-def owed_on(warehouse: Warehouse, policy: Policy, ledger: Ledger, days: Days) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of `open_invoices` and of `balances` for each of some days that a ledger was read for."""
-    owed = owed_invoices(ledger, policy.receivables.tolerance_minor, days.window)
+Owing = tuple[pd.DataFrame, pd.DataFrame]
+"""Rows of `open_invoices` and of `balances`."""
+
+
+def owed_on(warehouse: Warehouse, policy: Policy, ledger: Ledger, days: Days) -> list[Owing]:
+    """What is owed on each of some days that a ledger was read for, range by range of its customers."""
+    return side_by_side(partial(_owed_within, warehouse, policy, ledger, days), ledger.key_ranges())
+
+
+def _owed_within(warehouse: Warehouse, policy: Policy, ledger: Ledger, days: Days, keys: range) -> Owing:
+    some = ledger.within(keys)
+    owed = owed_invoices(some, policy.receivables.tolerance_minor, days.window)
     unpaid = with_own_workflows(warehouse, policy, open_invoices(owed), days.last)
-    return unpaid, balances(owed, ledger.payments, policy.receivables.minimum_amount_minor)
+    return unpaid, balances(owed, some.payments, policy.receivables.minimum_amount_minor)
 
 
 def together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -112,9 +121,8 @@ def _carrying_of(warehouse: Warehouse, policy: Policy, days: Days, part: Unsettl
         owing = fetch_days(connection, BALANCES, days, part.part, part.parts)
     ledger = read_ledger(warehouse, part)
     before = owed_on(warehouse, policy, ledger, Days(part.first, part.first))
-    candidates = pd.concat(
-        [chaseable_invoices(*before).astype({"level": "str"}), chaseable_invoices(unpaid, owing)], ignore_index=True
-    )
+    chaseable = [chaseable_invoices(*found).astype({"level": "str"}) for found in before]
+    candidates = pd.concat([*chaseable, chaseable_invoices(unpaid, owing)], ignore_index=True)
     carried = carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
     is_paid = partial(are_paid, ledger, policy.receivables.tolerance_minor)
     rows = carried.join(carrying_changes(carried, candidates, is_paid, partial(_recorded_on, warehouse)))

@@ -19,7 +19,7 @@ from dunning_pipeline import sql
 from dunning_pipeline.resources.categories import create_ledger_types
 from dunning_pipeline.resources.warehouse import fetch
 from dunning_pipeline.rules.money import CURRENCY
-from dunning_pipeline.rules.receivables import NO_KEY
+from dunning_pipeline.rules.receivables import NO_KEY, invoice_rows
 
 BATCH_ROWS = 1_000_000
 BYTES_PER_ROW = 1_200
@@ -123,7 +123,7 @@ class Unsettled:
         chunk = {"first": self.first, "last": self.last, "part": self.part, "parts": self.parts}
         unapplied = _fetch_money(connection, "unapplied_payments", chunk)
         later = _fetch_money(connection, "payments_between", {"first": self.first, "last": self.last})
-        payments = pd.concat([before, unapplied, later], ignore_index=True)
+        payments = pd.concat([before, unapplied, _of_owners(later, invoices)], ignore_index=True)
         return invoices, payments.astype({"customer_key": "int64", "invoice_key": "int64", "amount_minor": "int64"})
 
 
@@ -179,6 +179,15 @@ class _Balances:
 def _fetch_money(connection: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[str, object]) -> pd.DataFrame:
     """Rows with `currency` as the rules want it, also where there are none."""
     return fetch(connection, sql.load(name), parameters).astype({"currency": CURRENCY})
+
+
+def _of_owners(payments: pd.DataFrame, invoices: pd.DataFrame) -> pd.DataFrame:
+    """Payments as those of the customers whose invoices they paid; somebody else may have paid them."""
+    if payments.empty:
+        return payments
+    row = invoice_rows(invoices, payments)
+    owner = np.append(invoices["customer_key"].to_numpy(), NO_KEY)[row]
+    return payments.assign(customer_key=np.where(row == NO_KEY, payments["customer_key"], owner))
 
 
 def _highest_key(connection: duckdb.DuckDBPyConnection) -> int:

@@ -6,6 +6,7 @@ inside a transaction, because the lock is held for as long as it is open.
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -60,6 +61,8 @@ class Warehouse:
     _checked_file: int | None = field(default=None, init=False, repr=False)
     _engine: duckdb.DuckDBPyConnection | None = field(default=None, init=False, repr=False, compare=False)
     """DuckDB without a file, kept from one transaction to the next: starting it costs ten times what a file costs."""
+    _threads: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    """Threads of this process take turns here, because whoever waits for the file's lock looks only now and then."""
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -170,21 +173,32 @@ class Warehouse:
         with private_umask():
             self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.path}.lock", timeout=self.lock_timeout)
+        with self._turn():
+            try:
+                lock.acquire()
+            except Timeout as timeout:
+                raise self._in_use("another process") from timeout
+            taken = time.monotonic()
+            try:
+                with private_umask():
+                    yield
+            finally:
+                lock.release()
+                self._longest_hold = max(self._longest_hold, time.monotonic() - taken)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._threads.acquire(timeout=self.lock_timeout):
+            raise self._in_use("this process itself")
         try:
-            lock.acquire()
-        except Timeout as timeout:
-            message = (
-                f"the warehouse {self.path} has been in use by another process for {self.lock_timeout:g} s; "
-                "try again when it is done"
-            )
-            raise WarehouseError(message) from timeout
-        taken = time.monotonic()
-        try:
-            with private_umask():
-                yield
+            yield
         finally:
-            lock.release()
-            self._longest_hold = max(self._longest_hold, time.monotonic() - taken)
+            self._threads.release()
+
+    def _in_use(self, by: str) -> WarehouseError:
+        return WarehouseError(
+            f"the warehouse {self.path} has been in use by {by} for {self.lock_timeout:g} s; try again when it is done"
+        )
 
     def _cannot_be_written(self, error: BaseException) -> WarehouseError:
         return WarehouseError(

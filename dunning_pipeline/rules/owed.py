@@ -50,7 +50,9 @@ def owed_invoices(ledger: Ledger, tolerance: Mapping[str, int], window: Window) 
 
 
 def _rows(ledger: Ledger, tolerance: Mapping[str, int], window: Window) -> pd.DataFrame:
-    stood = standing(ledger, tolerance, window)
+    # What holds an invoice is marked row by row below.
+    free = replace(ledger, pauses=ledger.pauses.iloc[:0], promises=ledger.promises.iloc[:0])
+    stood = standing(free, tolerance, window)
     span, day = expanded(stood.spans.start, stood.spans.stop)
     row, invoices = stood.spans.key[span], ledger.invoices
     due = due_dates(invoices).astype("datetime64[D]").astype("datetime64[s]")
@@ -67,7 +69,8 @@ def _rows(ledger: Ledger, tolerance: Mapping[str, int], window: Window) -> pd.Da
             "total_minor": invoices["total_minor"].to_numpy()[row],
             "open_minor": stood.open_minor[span],
             "unpaid": stood.unpaid[span],
-        }
+        },
+        copy=False,
     )
     return mark_holds(rows, ledger.pauses, ledger.promises)
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from dunning_pipeline.rules.spans import place_in
 from dunning_pipeline.rules.timing import AsOf
 
 Amounts = TypeVar("Amounts", pd.Series, np.ndarray)
@@ -42,10 +43,9 @@ def per_currency(currency: pd.Series, amounts: Mapping[str, int]) -> np.ndarray:
 def invoice_rows(invoices: pd.DataFrame, payments: pd.DataFrame) -> np.ndarray:
     """The row of `invoices` that each payment is applied to, or NO_KEY."""
     invoice_keys, payment_keys = invoices["invoice_key"].to_numpy(), payments["invoice_key"].to_numpy()
-    highest = max(invoice_keys.max(initial=NO_KEY), payment_keys.max(initial=NO_KEY))
-    row_of = np.full(highest + 2, NO_KEY, dtype="int32")
-    row_of[invoice_keys] = np.arange(len(invoices), dtype="int32")
-    return row_of[payment_keys]
+    order = np.argsort(invoice_keys)
+    place = place_in(invoice_keys[order], payment_keys)
+    return np.where(place < 0, NO_KEY, np.append(order, NO_KEY)[place])
 
 
 def counts(invoices: pd.DataFrame, day: AsOf) -> np.ndarray:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dunning_pipeline.rules import holds, receivables
 from dunning_pipeline.rules.receivables import NO_KEY
+from dunning_pipeline.rules.slices import key_ranges, rows_within
 from dunning_pipeline.rules.spans import (
     Spans,
     begins,
@@ -43,8 +44,9 @@ class Ledger:
 
     invoices: customer_key, invoice_key, issued_on, due_on, currency, total_minor, status, recorded_on, voided_on,
         written_off_on, disputed_on, dispute_resolved_on, missing_since; one row per invoice.
-    payments: customer_key, invoice_key (NO_KEY: unapplied), currency, amount_minor, paid_on, recorded_on. One that came
-        before its invoice is there as unapplied too, and is taken back when the invoice becomes known (RULES 1.4).
+    payments: customer_key (the invoice's, whoever paid), invoice_key (NO_KEY: unapplied), currency, amount_minor,
+        paid_on, recorded_on. One that came before its invoice is there as unapplied too, and is taken back when the
+        invoice becomes known (RULES 1.4).
     pauses: scope, customer_key, invoice_key, paused_from, paused_until, recorded_on.
     promises: promise_id, customer_key, invoice_key (NO_KEY: everything), promised_on, pay_by, pauses, withdrawn_on,
         recorded_on.
@@ -54,6 +56,19 @@ class Ledger:
     payments: pd.DataFrame
     pauses: pd.DataFrame
     promises: pd.DataFrame
+
+    def key_ranges(self) -> list[range]:
+        """Ranges of customers that are worth their own computation; see `slices.key_ranges`."""
+        return key_ranges(self.invoices["customer_key"].to_numpy())
+
+    def within(self, keys: range) -> "Ledger":
+        """What is about the customers in a range of keys, invoices in order of customer; pauses and promises whole."""
+        owner = self.invoices["customer_key"].to_numpy()
+        rows = rows_within(owner, keys)
+        rows = rows[np.argsort(owner[rows])]
+        payer = self.payments["customer_key"].to_numpy()
+        invoices = self.invoices.take(rows).reset_index(drop=True)
+        return Ledger(invoices, self.payments.take(rows_within(payer, keys)), self.pauses, self.promises)
 
 
 @dataclass(frozen=True)
@@ -223,10 +238,12 @@ def _held(
     records: Ledger, begin: np.ndarray, matters: np.ndarray, tolerance: Mapping[str, int], window: Window
 ) -> Spans:
     """While what pauses and promises hold the invoices that matter, from the day on which these are looked at."""
+    nothing = np.empty(0, dtype="int64")
+    if records.pauses.empty and records.promises.empty:
+        return Spans(nothing, nothing, nothing)
     general = _held_by_general_promises(records, tolerance, window)
     held = pd.concat([holds.hold_spans(records.pauses, records.promises), *general], ignore_index=True)
     if held.empty:
-        nothing = np.empty(0, dtype="int64")
         return Spans(nothing, nothing, nothing)
     keys = records.invoices[["customer_key", "invoice_key"]]
     named = keys["invoice_key"].isin(held["invoice_key"]) | keys["customer_key"].isin(

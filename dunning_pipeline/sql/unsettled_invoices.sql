@@ -1,5 +1,4 @@
--- Invoices that can still matter, without the columns that only texts need: `unsettled` holds their keys. In order of
--- customer, because what is looked up and grouped by customer then lies side by side.
+-- Invoices that can still matter, without the columns that only texts need: `unsettled` holds their keys.
 select
     customer_key, invoice_key, issued_on, due_on, total_minor, recorded_on, voided_on, written_off_on,
     disputed_on, dispute_resolved_on, missing_since,
@@ -7,4 +6,3 @@ select
     status::invoice_status as status
 from source.invoices
 semi join unsettled using (invoice_key)
-order by customer_key
