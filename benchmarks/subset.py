@@ -20,6 +20,7 @@ from dunning_pipeline.rules import ladder, timing
 from dunning_pipeline.rules.carrying import carrying_invoices
 from dunning_pipeline.rules.contacts import executed_actions, latest_contacts
 from dunning_pipeline.rules.owed import open_invoices, owed_invoices
+from dunning_pipeline.rules.slices import within
 from dunning_pipeline.rules.standing import Ledger, Window
 from dunning_pipeline.tables import PAUSES, PROMISES
 from dunning_pipeline.threads import side_by_side
@@ -32,14 +33,14 @@ def decide_subset(warehouse: Warehouse, policy: Policy, as_of: date) -> pd.DataF
     with warehouse.transaction() as connection:
         unsettled = Unsettled.of(connection, as_of, as_of, [*policy.sources], policy.organisation.base_currency)
         ledger = Ledger(*unsettled.fetch(connection), pauses=PAUSES.empty_frame(), promises=PROMISES.empty_frame())
-    carry = partial(_carrying, warehouse, policy, ledger, as_of)
-    carrying = together(side_by_side(carry, ledger.key_ranges()))
+    ranges = ledger.key_ranges()
+    carrying = together(side_by_side(partial(_carrying, warehouse, policy, ledger, as_of), ranges))
     with warehouse.transaction() as connection:
         keys = carrying["customer_key"].to_numpy()
         contacts = fetch_certain_contacts(connection, policy, as_of, as_of, keys, carrying)
         ids = fetch(connection, sql.load("subset_ids"))
-    rows = carrying[["customer_key", "invoice_key", "due_on"]].merge(ids, on="invoice_key", validate="1:1")
-    return _timed(rows, contacts, policy, as_of)
+    decide = partial(_timed, carrying, ids, contacts, policy, as_of)
+    return together(side_by_side(decide, ranges))
 
 
 def _carrying(warehouse: Warehouse, policy: Policy, ledger: Ledger, as_of: date, keys: range) -> pd.DataFrame:
@@ -49,8 +50,12 @@ def _carrying(warehouse: Warehouse, policy: Policy, ledger: Ledger, as_of: date,
     return carrying_invoices(candidates, policy.organisation.rates, partial(invoice_ids, warehouse))
 
 
-def _timed(rows: pd.DataFrame, contacts: pd.DataFrame, policy: Policy, as_of: date) -> pd.DataFrame:
-    """Next action and when it goes (RULES 4.1 to 4.3, 5.1 to 5.3)."""
+def _timed(
+    carrying: pd.DataFrame, ids: pd.DataFrame, contacts: pd.DataFrame, policy: Policy, as_of: date, keys: range
+) -> pd.DataFrame:
+    """Next action of the customers in a range and when it goes (RULES 4.1 to 4.3, 5.1 to 5.3)."""
+    carrying, ids, contacts = (within(frame, keys) for frame in (carrying, ids, contacts))
+    rows = carrying[["invoice_key", "due_on"]].merge(ids, on="invoice_key", validate="1:1")
     day = np.datetime64(as_of)
     days, workflow = np.full(len(rows), day.astype("int64")), np.zeros(len(rows), dtype="int64")
     calendar = timing.WorkingDays.of(policy, rows["customer_id"], range(as_of.year - 4, as_of.year + 3))

@@ -8,14 +8,13 @@ from functools import partial
 
 import pandas as pd
 
-from dunning_pipeline.assets.decisions import read_beside
+from dunning_pipeline.assets.decisions import decide_customers, read_beside
 from dunning_pipeline.assets.receivables import invoice_ids, owed_on, read_ledger, together, unsettled_parts
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.unsettled import Unsettled
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.rules.carrying import carrying_invoices
-from dunning_pipeline.rules.decisions import decide
 from dunning_pipeline.rules.owed import chaseable_invoices
 from dunning_pipeline.threads import side_by_side
 
@@ -37,4 +36,4 @@ def _decide_part(warehouse: Warehouse, policy: Policy, days: Days, part: Unsettl
     del ranges
     with warehouse.transaction() as connection:
         facts = read_beside(connection, policy, days, unpaid, owing, carrying)
-    return decide(facts, policy)
+    return decide_customers(facts, policy, days)

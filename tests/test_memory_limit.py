@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,9 @@ from support import MovingClock, settings_at
 
 from benchmarks import policy as benchmark
 from benchmarks.ledger import AS_OF, write_ledger
-from dunning_pipeline.assets.decisions import DERIVATIONS
+from dunning_pipeline.assets.decisions import DERIVATIONS, read_beside
 from dunning_pipeline.assets.derived import derive_and_replace
-from dunning_pipeline.assets.receivables import unsettled_parts
+from dunning_pipeline.assets.receivables import invoice_ids, owed_on, read_ledger, unsettled_parts
 from dunning_pipeline.day import decide_days
 from dunning_pipeline.definitions import build_defs
 from dunning_pipeline.errors import DunningError
@@ -23,6 +24,10 @@ from dunning_pipeline.policy import parse_policy
 from dunning_pipeline.recording import Recorder
 from dunning_pipeline.resources.unsettled import BYTES_PER_ROW
 from dunning_pipeline.resources.warehouse import Warehouse
+from dunning_pipeline.rules.carrying import carrying_invoices
+from dunning_pipeline.rules.decisions import Facts, decide
+from dunning_pipeline.rules.owed import chaseable_invoices
+from dunning_pipeline.rules.slices import key_ranges
 from dunning_pipeline.settings import load_settings, memory_limit
 from dunning_pipeline.tables import DECISIONS
 
@@ -100,6 +105,25 @@ def test_days_decided_in_seven_parts_are_those_that_the_assets_write(
     stored = derived.fetch(f"select {', '.join(names)} from dunning.decisions")
     decided = decide_days(limited(copy(), 7), POLICY, DAYS)[names]
     pd.testing.assert_frame_equal(plain(decided, key), plain(stored, key))
+
+
+def test_ranges_of_customers_are_decided_as_all_at_once(ledger: Path) -> None:
+    day = Days(DAYS.last, DAYS.last)
+    facts = facts_of(Warehouse(ledger), day)
+    ranges = key_ranges(facts.balances["customer_key"].to_numpy(), rows=15)
+    assert len(ranges) > 3
+    decided = pd.concat([decide(facts.within(keys), POLICY) for keys in ranges], ignore_index=True)
+    key = ["customer_key", "level", "invoice_key"]
+    pd.testing.assert_frame_equal(plain(decided, key), plain(decide(facts, POLICY), key))
+
+
+def facts_of(warehouse: Warehouse, day: Days) -> Facts:
+    (part,) = unsettled_parts(warehouse, POLICY, day)
+    ((unpaid, owing),) = owed_on(warehouse, POLICY, read_ledger(warehouse, part), day)
+    candidates = chaseable_invoices(unpaid, owing)
+    carrying = carrying_invoices(candidates, POLICY.organisation.rates, partial(invoice_ids, warehouse))
+    with warehouse.transaction() as connection:
+        return read_beside(connection, POLICY, day, unpaid, owing, carrying)
 
 
 def plain(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:

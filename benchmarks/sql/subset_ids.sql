@@ -1,6 +1,5 @@
 -- The ids of what carries and of its customers.
-select invoice_key, invoice_id, customer_id
+select customer_key, invoice_key, invoice_id, customer_id
 from contacted_invoices
 join source.invoice_keys using (invoice_key)
 join source.customer_keys using (customer_key)
-order by contacted_invoices.customer_key

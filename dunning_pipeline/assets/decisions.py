@@ -42,6 +42,7 @@ from dunning_pipeline.tables import (
     DECISIONS,
     OPEN_INVOICES,
 )
+from dunning_pipeline.threads import side_by_side
 
 OUTCOME = "coalesce(reason, 'remind')"
 """SQL of `remind`, or the reason why not, of a decision."""
@@ -52,8 +53,17 @@ def derive_decisions(warehouse: Warehouse, policy: Policy, days: Days) -> Frames
     count = "select count(*) as n from dunning.open_invoices where as_of between $first and $last"
     rows = int(warehouse.fetch(count, {"first": days.first, "last": days.last})["n"].iloc[0])
     parts = parts_within(rows, warehouse.memory_limit)
-    decided = [decide(_read_facts(warehouse, policy, days, part, parts), policy) for part in range(parts)]
+    decided = [
+        decide_customers(_read_facts(warehouse, policy, days, part, parts), policy, days) for part in range(parts)
+    ]
     return {DECISIONS.name: together(decided)}
+
+
+def decide_customers(facts: Facts, policy: Policy, days: Days) -> pd.DataFrame:
+    """The decisions of some days. Those of one day are made range by range of customers, which keeps their order."""
+    if len(days) > 1:
+        return decide(facts, policy)
+    return together(side_by_side(lambda keys: decide(facts.within(keys), policy), facts.key_ranges()))
 
 
 def _read_facts(warehouse: Warehouse, policy: Policy, days: Days, part: int, parts: int) -> Facts:

@@ -78,7 +78,7 @@ Owing = tuple[pd.DataFrame, pd.DataFrame]
 
 def owed_on(warehouse: Warehouse, policy: Policy, ledger: Ledger, days: Days) -> list[Owing]:
     """What is owed on each of some days that a ledger was read for, range by range of its customers."""
-    return side_by_side(partial(_owed_within, warehouse, policy, ledger, days), ledger.key_ranges())
+    return side_by_side(partial(_owed_within, warehouse, policy, ledger, days), ledger.key_ranges(len(days)))
 
 
 def _owed_within(warehouse: Warehouse, policy: Policy, ledger: Ledger, days: Days, keys: range) -> Owing:

@@ -295,7 +295,8 @@ def fetch(
 ) -> pd.DataFrame:
     """Like `Warehouse.fetch`, inside a transaction that is already open."""
     arrow = connection.sql(query, params=dict(parameters or {})).to_arrow_table()
-    frame: pd.DataFrame = arrow.to_pandas(date_as_object=False, types_mapper=_exact_integers(arrow))
+    # Columns of a kind put together in one block would be copied.
+    frame: pd.DataFrame = arrow.to_pandas(date_as_object=False, types_mapper=_exact_integers(arrow), split_blocks=True)
     return frame
 
 

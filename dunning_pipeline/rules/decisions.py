@@ -3,7 +3,7 @@
 Every row knows its own day, so one day and a whole window of days are decided in the same call.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from dunning_pipeline.rules.holds import pause_spans
 from dunning_pipeline.rules.labels import labelled
 from dunning_pipeline.rules.money import CURRENCY
 from dunning_pipeline.rules.receivables import NO_KEY
+from dunning_pipeline.rules.slices import key_ranges, within
 from dunning_pipeline.rules.smart_rules import customer_columns
 from dunning_pipeline.rules.spans import distinct, packed, place_in, unpacked
 from dunning_pipeline.rules.timing import day_numbers
@@ -53,6 +54,16 @@ class Facts:
     contacts: pd.DataFrame
     rejections: pd.DataFrame
     order_events: pd.DataFrame
+
+    def key_ranges(self) -> list[range]:
+        """Ranges of customers that are worth their own computation; see `slices.key_ranges`."""
+        about = self.open_invoices["customer_key"].to_numpy(), self.balances["customer_key"].to_numpy()
+        return key_ranges(np.concatenate(about))
+
+    def within(self, keys: range) -> "Facts":
+        """What is about the customers in a range of keys, and whatever else there is of the smaller frames."""
+        named = ("open_invoices", "balances", "carrying", "customers", "contacts", "order_events")
+        return replace(self, **{name: within(getattr(self, name), keys) for name in named})
 
 
 def decide(facts: Facts, policy: Policy) -> pd.DataFrame:
@@ -464,7 +475,7 @@ def _as_declared(rows: pd.DataFrame, policy: Policy) -> pd.DataFrame:
             "level": labelled(rows["own"].to_numpy(), ["customer", "invoice"]),
             "workflow": labelled(workflow, [one.name for one in policy.workflows]),
             "assigned_by": rows["assigned_by"],
-            "action": pd.Categorical(ladders.names(workflow, position)),
+            "action": pd.Categorical(ladders.names(workflow, position), pd.Index(pd.unique(ladders.name), dtype="str")),
             "action_position": (rows["position"] + 1).astype("Int64").where(there),
             "occurrence": rows["occurrence"].astype("Int64").where(there),
             "trigger_on": rows["trigger_on"],

@@ -14,7 +14,7 @@ from dunning_pipeline.rules.holds import mark_holds
 from dunning_pipeline.rules.money import CURRENCY
 from dunning_pipeline.rules.receivables import NO_KEY
 from dunning_pipeline.rules.spans import begins as new_keys
-from dunning_pipeline.rules.spans import distinct, expanded, packed, running_sums, unpacked
+from dunning_pipeline.rules.spans import distinct, expanded, packed, place_in, running_sums, unpacked
 from dunning_pipeline.rules.standing import Ledger, Window, applied_payments, due_dates, standing
 from dunning_pipeline.rules.timing import day_numbers
 
@@ -177,9 +177,13 @@ def _unapplied(payments: pd.DataFrame, account: np.ndarray, day: np.ndarray) -> 
 
 
 def _only_vanished(vanished: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    vanished = vanished[vanished["unpaid"].to_numpy()]
     left = packed(vanished["customer_key"].to_numpy(), vanished["day"].to_numpy())
-    known = packed(counted["customer_key"].to_numpy(), day_numbers(counted["as_of"]))
-    alone = vanished[vanished["unpaid"].to_numpy() & ~np.isin(left, known)]
+    # The few are put in order, not the many.
+    places = distinct(left)
+    others = np.zeros(len(places) + 1, dtype=bool)
+    others[place_in(places, packed(counted["customer_key"].to_numpy(), day_numbers(counted["as_of"])))] = True
+    alone = vanished[~others[place_in(places, left)]]
     columns = ["as_of", "customer_key", "currency"]
     return (
         alone[columns]

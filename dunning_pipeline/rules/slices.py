@@ -7,6 +7,7 @@ out new pages for every step, which takes as long as the step.
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 ROWS = 1 << 18
 """Rows of a range, about. What pandas does for each range, however small it is, takes as long as some 30,000 rows."""
@@ -27,6 +28,12 @@ def key_ranges(customer_key: np.ndarray, rows: int = ROWS) -> list[range]:
     cuts = sample[np.arange(1, number) * len(sample) // number]
     bounds = np.unique(np.concatenate([[customer_key.min()], cuts, [customer_key.max() + 1]])).tolist()
     return [range(first, stop) for first, stop in pairwise(bounds)]
+
+
+def within(frame: pd.DataFrame, keys: range) -> pd.DataFrame:
+    """The rows of a frame with `customer_key` that are about customers in a range, numbered anew."""
+    rows = rows_within(frame["customer_key"].to_numpy(), keys)
+    return frame.take(rows).reset_index(drop=True)
 
 
 def rows_within(customer_key: np.ndarray, keys: range) -> np.ndarray:

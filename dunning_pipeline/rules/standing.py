@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from dunning_pipeline.rules import holds, receivables
+from dunning_pipeline.rules import holds, receivables, slices
 from dunning_pipeline.rules.receivables import NO_KEY
-from dunning_pipeline.rules.slices import key_ranges, rows_within
+from dunning_pipeline.rules.slices import key_ranges, rows_within, within
 from dunning_pipeline.rules.spans import (
     Spans,
     begins,
@@ -57,18 +57,17 @@ class Ledger:
     pauses: pd.DataFrame
     promises: pd.DataFrame
 
-    def key_ranges(self) -> list[range]:
-        """Ranges of customers that are worth their own computation; see `slices.key_ranges`."""
-        return key_ranges(self.invoices["customer_key"].to_numpy())
+    def key_ranges(self, days: int = 1) -> list[range]:
+        """Ranges of customers that are worth their own computation of some days; see `slices.key_ranges`."""
+        return key_ranges(self.invoices["customer_key"].to_numpy(), max(1, slices.ROWS // days))
 
     def within(self, keys: range) -> "Ledger":
         """What is about the customers in a range of keys, invoices in order of customer; pauses and promises whole."""
         owner = self.invoices["customer_key"].to_numpy()
         rows = rows_within(owner, keys)
         rows = rows[np.argsort(owner[rows])]
-        payer = self.payments["customer_key"].to_numpy()
         invoices = self.invoices.take(rows).reset_index(drop=True)
-        return Ledger(invoices, self.payments.take(rows_within(payer, keys)), self.pauses, self.promises)
+        return Ledger(invoices, within(self.payments, keys), self.pauses, self.promises)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dunning_pipeline.resources.warehouse import Warehouse, fetch
 from dunning_pipeline.rules.money import CURRENCY
 from dunning_pipeline.rules.owed import balances, owed_invoices
 from dunning_pipeline.rules.receivables import NO_KEY
+from dunning_pipeline.rules.slices import key_ranges
 from dunning_pipeline.rules.standing import Ledger, Window
 from dunning_pipeline.tables import INVOICES, PAYMENTS
 
@@ -166,6 +167,22 @@ def test_parts_of_the_customers_add_up_to_all_of_them(warehouse: Warehouse, seed
     of_parts = [derived(part, last) for part in parts]
     for number, whole_rows in enumerate(derived(read, last)):
         assert sorted(row for part in of_parts for row in part[number]) == whole_rows
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ranges_of_customers_owe_what_they_owe_among_all(warehouse: Warehouse, seed: int):
+    """Whoever paid an invoice, it is paid: others than its customer did for many."""
+    fill(warehouse, seed)
+    last = FIRST + timedelta(days=8)
+    with warehouse.transaction() as connection:
+        create_ledger_types(connection)
+        read = Unsettled.of(connection, FIRST, last, SOURCES).fetch(connection)
+    ledger = replace(NOTHING, invoices=read[0], payments=read[1])
+    ranges = [ledger.within(keys) for keys in key_ranges(read[0]["customer_key"].to_numpy(), rows=4)]
+    assert len(ranges) > 3
+    of_ranges = [derived((some.invoices, some.payments), last) for some in ranges]
+    for number, whole_rows in enumerate(derived(read, last)):
+        assert sorted(row for rows in of_ranges for row in rows[number]) == whole_rows
 
 
 def test_invoices_that_stay_settled_are_not_read(warehouse: Warehouse):

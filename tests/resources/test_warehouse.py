@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -321,6 +321,12 @@ def test_reminders_of_a_file_without_levels_count_for_their_customer(warehouse: 
     opened = Warehouse(warehouse.path)
     assert opened.fetch("select level from dunning.sent_history")["level"].tolist() == ["customer"]
     assert opened.fetch("select issued_on from dunning.carrying_invoices").empty
+
+
+def test_threads_that_share_a_warehouse_take_turns(warehouse: Warehouse) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda customer: warehouse.append(CUSTOMER_KEYS, keys(customer)), ["C1", "C2", "C3", "C4"]))
+    assert customers(warehouse) == ["C1", "C2", "C3", "C4"]
 
 
 def test_the_history_of_a_file_without_keys_gets_them(warehouse: Warehouse) -> None:
