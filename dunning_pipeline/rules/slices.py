@@ -1,8 +1,4 @@
-"""Customers in ranges of keys. A customer's decision depends on no other, so ranges are decided side by side.
-
-Rows of a range fit into memory that was used before, where those of all customers would have the operating system hand
-out new pages for every step, which takes as long as the step.
-"""
+"""Customers in ranges of keys. A customer's decision depends on no other, so ranges are decided side by side."""
 
 from itertools import pairwise
 
