@@ -110,5 +110,6 @@ def _piece(warehouse: Warehouse, settings: Settings, now: OrdersNow, due: pd.Dat
     events = order_events(due, now.orders, edits, changes, settings.policy, now.at)
     none = pd.Series(None, due.index, dtype="str")
     empty = dict.fromkeys(("level", "carrying_invoice_id", "workflow", "action"), none)
+    keys = dict.fromkeys(("customer_key", "invoice_key"), pd.Series(pd.NA, due.index, dtype="Int64"))
     columns = ["reminder_id", "customer_id", "order_id", "first_edit_id", "occurrence"]
-    return due[columns].assign(**empty, body=events["body"], refusal=events["refusal"])
+    return due[columns].assign(**empty, **keys, body=events["body"], refusal=events["refusal"])

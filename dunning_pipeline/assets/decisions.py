@@ -86,8 +86,8 @@ def read_beside(
     last = {"last": days.last}
     customers = fetch_customers(connection, policy, balances["customer_key"])
     own = open_invoices[(open_invoices["level"] == "invoice").to_numpy()]
-    workflows_of = pd.concat([frame[["customer_key", "invoice_key"]] for frame in (carrying, own)])
-    invoices = workflows_of.drop_duplicates("invoice_key")
+    that_carry = pd.concat([frame[["customer_key", "invoice_key"]] for frame in (carrying, own)])
+    invoices = that_carry.drop_duplicates("invoice_key")
     return Facts(
         open_invoices=open_invoices,
         balances=balances,
