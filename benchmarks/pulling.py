@@ -6,6 +6,7 @@ or has the server beside it: processor time is what this process and its childre
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from benchmarks.measuring import Contender, Figures, interleaved
 from benchmarks.table import Line
 from dunning_pipeline.policy import TableQuery, parse_policy
 from dunning_pipeline.pulling import pull
+from dunning_pipeline.resources.postgres_arrow import DRIVER
 from dunning_pipeline.resources.sql_source import SqlSourceReader
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, stage
 from dunning_pipeline.resources.warehouse import Warehouse
@@ -42,6 +44,11 @@ BARE = Contender("ADBC to Arrow to DuckDB, bare", "benchmarks.pulling:bare")
 PANDAS = Contender("pandas.read_sql to DuckDB", "benchmarks.pulling:by_pandas")
 STREAMED = Contender("read by ADBC, typed, checked, deduplicated", "benchmarks.pulling:streamed")
 WHOLE = Contender("pulled into the warehouse, all", "benchmarks.pulling:whole", "benchmarks.pulling:prepare_whole")
+WHOLE_BY_ROWS = Contender(
+    "pulled by SQLAlchemy into the warehouse, all",
+    "benchmarks.pulling:whole_by_rows",
+    "benchmarks.pulling:prepare_whole",
+)
 CHANGES = Contender(
     f"pulled into the warehouse, {CHANGED:,} changed",
     "benchmarks.pulling:changes",
@@ -200,6 +207,12 @@ def prepare_whole(path: Path) -> None:
 
 def whole(path: Path) -> pd.DataFrame:
     """The first pull."""
+    return _pull(path, _home(path))
+
+
+def whole_by_rows(path: Path) -> pd.DataFrame:
+    """The first pull, as of every other database: as if ADBC's driver were not installed."""
+    sys.modules[DRIVER] = None  # type: ignore[assignment] # what Python looks for no further
     return _pull(path, _home(path))
 
 

@@ -58,14 +58,19 @@ Fault = Reply | Hangup | str | None
 
 @dataclass
 class Api:
-    """Answers as `answer` says; `faults` come first, one a request (None: none for that one)."""
+    """Answers as `answer` says; `faults` come first, one a request (None: none for that one).
+
+    `notice` is called at each request, with how many there were.
+    """
 
     answer: Callable[[Asked], Reply] = lambda _: Reply({})
     faults: deque[Fault] = field(default_factory=deque)
     asked: list[Asked] = field(default_factory=list)
+    notice: Callable[[int], None] = lambda _: None
 
     def reply(self, request: Asked) -> Reply | Hangup:
         self.asked.append(request)
+        self.notice(len(self.asked))
         fault = self.faults.popleft() if self.faults else None
         if isinstance(fault, Reply | Hangup):
             return fault

@@ -1,6 +1,10 @@
 """Pulling from REST APIs as every run does, and what is decided on it: Stripe, Xero and what any API may do."""
 
+import os
 import random
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -408,10 +412,7 @@ def test_pulls_that_break_off_at_random_moments_leave_what_undisturbed_ones_woul
     while broken < interruptions:
         day = MONDAY + timedelta(days=month)
         month += 1
-        for number in range(3):
-            api.bill(f"in_{month}_{number}", customer=f"cus_{number}")
-        for id in chance.sample(sorted(api.invoices), 2):
-            chance.choice([api.pay, api.invoices.pop])(id)
+        change_some(api, chance, month)
         calm.pull(day)
         for _ in range(4):
             last = [CUT, Reply({}, 403), Reply({}, 500)][chance.randrange(3)]
@@ -423,6 +424,60 @@ def test_pulls_that_break_off_at_random_moments_leave_what_undisturbed_ones_woul
             api.faults.clear()
             broken += 1
         books.pull(day)
+    assert_same(books, calm)
+
+
+PULL = """\
+import sys
+from datetime import date
+from pathlib import Path
+from test_rest_pulls import STRIPE, Books
+home, url, day = sys.argv[1:]
+Books(Path(home), url, STRIPE).pull(date.fromisoformat(day))
+"""
+
+
+def pull_apart(api: Stripe, books: Books, day: date, kill_at: int, after: float) -> bool:
+    """Pulls in a process of its own, killed so many seconds after a request of it; tells whether it was."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PULL, str(books.home), books.url, day.isoformat()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])},
+    )
+    last = len(api.asked) + kill_at
+    api.notice = lambda number: threading.Timer(after, process.kill).start() if number == last else None
+    return process.wait() != 0
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
+def test_pulls_that_are_killed_and_begun_again_leave_what_one_pull_would(
+    stripe: tuple[Stripe, Books], kills: int
+) -> None:
+    """Killed with SIGKILL at random moments; uninterrupted pulls beside them tell what must come out."""
+    api, books = stripe
+    chance = random.Random(seed := random.randrange(1 << 32))
+    print(f"seed {seed}")
+    calm, hit = Books(books.home / "calm", books.url, STRIPE), 0
+    for number in range(9):
+        api.bill(f"in_{number}")
+    for month in range(kills):
+        day = MONDAY + timedelta(days=month)
+        change_some(api, chance, month)
+        calm.pull(day)
+        hit += pull_apart(api, books, day, chance.randint(1, 6), chance.uniform(0, 0.3))
+        books.pull(day)
+    assert_same(books, calm)
+    assert hit >= kills / 3, "hardly any process was met while it ran"
+
+
+def change_some(api: Stripe, chance: random.Random, month: int) -> None:
+    """Some invoices are billed, and some paid or removed."""
+    for number in range(3):
+        api.bill(f"in_{month}_{number}", customer=f"cus_{number}")
+    for id in chance.sample(sorted(api.invoices), 2):
+        chance.choice([api.pay, api.invoices.pop])(id)
+
+
+def assert_same(books: Books, calm: Books) -> None:
     for table in ("invoices", "payments", "rejected_rows"):
         query = f"select columns(lambda c: c not like '%_key') from source.{table} order by all"
         pd.testing.assert_frame_equal(books.warehouse.fetch(query), calm.warehouse.fetch(query), obj=table)
