@@ -15,9 +15,11 @@ from dunning_pipeline.assets.customers import COLUMNS, columns_for_rules, missin
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.guards import unusual_size
 from dunning_pipeline.masking import masked
+from dunning_pipeline.order_polling import order_sources
 from dunning_pipeline.outbox import LAST_PLACE
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Mapping, Policy, PolicyError, TableQuery, TableRequest
+from dunning_pipeline.preflight_orders import about_orders
 from dunning_pipeline.pulling import read_table
 from dunning_pipeline.pulling_shops import shop_reader
 from dunning_pipeline.resources.klaviyo import KeyRefused, Klaviyo, KlaviyoError, ScopeMissing
@@ -72,7 +74,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     yield Finding("fine", f"policy {settings.policy_file}: {len(policy.workflows)} workflows")
     yield from _check_home(settings)
     looks = _look_at_sources(settings, policy)
-    yield from _check_sources(looks)
+    yield from _check_sources(looks, order_sources(policy))
     yield from _check_shops(settings, policy)
     yield from _check_warehouse(settings, policy, looks)
     yield from _check_klaviyo(settings, policy)
@@ -108,7 +110,7 @@ def _look(name: str, source: PulledSource, table_name: str, mapping: Mapping, se
     return _Look(mapping, found, None, read, absent)
 
 
-def _check_sources(looks: _Looks) -> Iterator[Finding]:
+def _check_sources(looks: _Looks, of_orders: Sequence[str]) -> Iterator[Finding]:
     for (name, table_name), look in looks.items():
         if look.problem:
             yield Finding("wrong", look.problem)
@@ -120,9 +122,13 @@ def _check_sources(looks: _Looks) -> Iterator[Finding]:
                 "note", f"{name}.{table_name}: no record on the first page has {paths}; see that they are right"
             )
     fed = {table_name for _, table_name in looks}
-    for needed in ("customers", "invoices"):
-        if needed not in fed:
-            yield Finding("wrong", f"no source of the policy feeds the table {needed}")
+    needed = ("customers", "invoices")
+    if of_orders and not fed.intersection(needed):
+        yield Finding("note", f"no source feeds the tables {' and '.join(needed)}: there are events about orders only")
+        return
+    for name in needed:
+        if name not in fed:
+            yield Finding("wrong", f"no source of the policy feeds the table {name}")
     if "payments" not in fed:
         yield Finding("note", "no source feeds the table payments: every invoice counts as unpaid")
 
@@ -178,6 +184,7 @@ def _check_warehouse(settings: Settings, policy: Policy, looks: _Looks) -> Itera
     """What policy and warehouse have to say about each other; the rules' columns also where nothing was pulled yet."""
     if not settings.warehouse_path.exists():
         yield from _check_rules(policy, looks, [])
+        yield from (Finding("note", sentence) for sentence in about_orders(policy, None, settings.clock()))
         return
     read = Warehouse(settings.warehouse_path, lock_timeout=LOCK_TIMEOUT_SECONDS).look
     try:
@@ -186,6 +193,7 @@ def _check_warehouse(settings: Settings, policy: Policy, looks: _Looks) -> Itera
         yield from _check_apps(policy, read)
         yield from (Finding("note", doubt.sentence) for doubt in _doubts(read, policy, settings.today()))
         yield from _check_batch(policy, read, settings.today())
+        yield from (Finding("note", sentence) for sentence in about_orders(policy, read, settings.clock()))
     except DunningError as error:
         yield Finding("wrong", str(error))
 

@@ -10,26 +10,50 @@ import pandas as pd
 
 from dunning_pipeline import sql
 from dunning_pipeline.doubts import Read
+from dunning_pipeline.order_polling import order_sources
 from dunning_pipeline.policy import Policy
+from dunning_pipeline.resources.loading import OF_ORDERS
+from dunning_pipeline.resources.order_facts import max_age
+from dunning_pipeline.resources.readers import pulled_sources, shops
+from dunning_pipeline.tables import ORDERS
 
 DAYS_COMPARED, FEWEST_DAYS, FEWEST_CUSTOMERS = 10, 3, 100
 """A day is compared with the median of the last ten derived, if there are three and it is about 100 customers."""
+
+_OF_ORDERS = tuple(table.name for table in OF_ORDERS)
 
 
 def stale_tables(read: Read, policy: Policy, now: datetime) -> list[str]:
     """Tables of sources whose newest content is older than `quality.max_source_age` allows.
 
-    A pull is as old as what it yielded: files have the time of the newest one, other sources that of the pull.
+    A pull is as old as what it yielded: files have the time of the newest one, other sources that of the pull. Orders
+    and their edits are left out: invoices do not depend on them, and the order side looks at their age by itself.
     """
-    pulled = read('select source, "table", newest_at from source.watermarks', {})
-    newest = {(source, table): at.to_pydatetime() for source, table, at in pulled.itertuples(index=False)}
+    newest = _newest(read)
     return [
         fault
         for name, source in policy.sources.items()
         for table, most in policy.quality.max_source_age.items()
-        if table in getattr(source, "tables", {})
+        if table in getattr(source, "tables", {}) and table not in _OF_ORDERS
         for fault in _staleness(f"{name}.{table}", newest.get((name, table)), most, now)
     ]
+
+
+def stale_orders(read: Read, policy: Policy, now: datetime) -> list[str]:
+    """Sources of orders that were never pulled, or so long ago that no event goes about their orders (RULES 8.7)."""
+    newest, most = _newest(read), max_age(policy)
+    return [
+        fault
+        for name in order_sources(policy)
+        if name in shops(policy) or ORDERS.name in pulled_sources(policy)[name].tables
+        for fault in _staleness(f"{name}.orders", newest.get((name, ORDERS.name)), most, now)
+    ]
+
+
+def _newest(read: Read) -> dict[tuple[str, str], datetime]:
+    """Of when the newest content is, by source and table."""
+    pulled = read('select source, "table", newest_at from source.watermarks', {})
+    return {(source, table): at.to_pydatetime() for source, table, at in pulled.itertuples(index=False)}
 
 
 def _staleness(what: str, newest: datetime | None, most: timedelta, now: datetime) -> Iterator[str]:

@@ -286,13 +286,6 @@ def test_check_lists_every_problem_of_the_policy(dunning: Command, tmp_path: Pat
     assert "soon" in err
 
 
-def test_check_tells_which_settings_do_nothing_yet(dunning: Command, tmp_path: Path) -> None:
-    change_policy(tmp_path, "quality:", "order_reminders: {every_hours: 12}\nquality:")
-    code, out, _ = dunning("check")
-    assert code == 0
-    assert "order_reminders is accepted but has no effect yet" in out
-
-
 def test_check_proves_the_key(dunning: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     account = KlaviyoAccount({"pk_good": ("accounts:read",), "pk_narrow": ("events:write",)}, rates=None)
     with running(account) as url:

@@ -12,7 +12,7 @@ from support import MovingClock, Pipeline, settings_at
 
 from dunning_pipeline.checks import FEW_REJECTED, SOUND
 from dunning_pipeline.policy import Policy, parse_policy
-from dunning_pipeline.soundness import implausible_jumps, stale_tables
+from dunning_pipeline.soundness import implausible_jumps, stale_orders, stale_tables
 
 TODAY = date(2026, 11, 16)
 NOW = datetime(2026, 11, 16, 8, tzinfo=UTC)
@@ -52,6 +52,33 @@ def test_a_table_is_stale_when_it_is_older_than_allowed(ago: timedelta, fault: l
 def test_a_table_that_was_never_pulled_is_stale_and_one_that_nobody_feeds_is_not() -> None:
     faults = stale_tables(pulled("customers", timedelta()), policy(), NOW)
     assert faults == ["exports.invoices was never pulled"]
+
+
+WITH_ORDERS = POLICY.replace("36h, ", "36h, orders: 2h, order_edits: 2h, ").replace(
+    "invoices.csv}", "invoices.csv, orders: orders.csv, order_edits: order_edits.csv}"
+)
+
+
+@pytest.mark.parametrize(
+    ("ago", "fault"),
+    [
+        (timedelta(hours=2), []),
+        (timedelta(hours=4), ["exports.orders is 4h old; quality.max_source_age allows 120m"]),
+        (None, ["exports.orders was never pulled"]),
+    ],
+)
+def test_old_orders_are_told_and_no_table_that_invoices_depend_on(ago: timedelta | None, fault: list[str]) -> None:
+    given = parse_policy(WITH_ORDERS)
+    assert stale_orders(pulled("invoices" if ago is None else "orders", ago or timedelta()), given, NOW) == fault
+    assert stale_tables(pulled("invoices", timedelta()), given, NOW) == []
+
+
+def test_orders_are_an_hour_old_at_most_unless_the_policy_says_otherwise() -> None:
+    given = parse_policy(WITH_ORDERS.replace("orders: 2h, order_edits: 2h, ", ""))
+    assert stale_orders(pulled("orders", timedelta(minutes=60)), given, NOW) == []
+    assert stale_orders(pulled("orders", timedelta(minutes=61)), given, NOW) == [
+        "exports.orders is 61m old; quality.max_source_age allows 60m"
+    ]
 
 
 def owed(
@@ -156,6 +183,16 @@ def test_no_batch_is_made_of_files_that_nobody_renewed(company: Company) -> None
     assert batches(company) == 2
     company.touch()
     assert company.run().success
+
+
+def test_orders_that_nobody_pulled_keep_no_invoice_reminder_back(company: Company) -> None:
+    header = "edit_id,order_id,edited_at\n"
+    (company.home / "order_edits.csv").write_text(header)
+    (company.home / "orders.csv").write_text("order_id,name,currency,total,outstanding\n")
+    instance, settings = company.pipeline.instance, settings_at(company.home, WITH_ORDERS, company.clock)
+    company.pipeline = Pipeline(settings, instance)
+    assert company.run().success
+    assert stale_orders(company.pipeline.warehouse.fetch, settings.policy, NOW) == ["exports.orders was never pulled"]
 
 
 def test_no_batch_is_made_on_a_day_on_which_most_of_the_invoices_are_gone(company: Company) -> None:
