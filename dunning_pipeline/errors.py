@@ -14,6 +14,11 @@ DunningError
 """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, for a sentence of ours; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class DunningError(Exception):
     """Base of every error this package raises on purpose; `str()` is fit to be shown to a user."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dunning_pipeline.private_files import make_private_folder, private_umask
 from dunning_pipeline.resources.loading import Loaded, Loader, Pulled, missing_invoices
 from dunning_pipeline.resources.parties import parties_of
 from dunning_pipeline.resources.progress import Progress, fetch_progress, settings_hash
-from dunning_pipeline.resources.readers import PulledSource, pulled_sources, reader_of
+from dunning_pipeline.resources.readers import PulledSource, Reader, pulled_sources, reader_of
 from dunning_pipeline.resources.rest_source import RestSourceReader
 from dunning_pipeline.resources.staging import Raw, Staged, stage, used_columns
 from dunning_pipeline.resources.warehouse import Warehouse
@@ -83,7 +84,7 @@ class _Reading:
         since = same.watermark if same else None
         pulled_at = self.settings.clock()
         raw = self.folder / f"{self.name}.parquet"
-        read = reader_of(self.name, self.source, self.settings).read(mapping, raw, since)
+        read = self._reader.read(mapping, raw, since)
         staged = self._stage(raw, read)
         if same:
             used = used_columns(self.name, self.table, mapping, same.columns)
@@ -101,7 +102,7 @@ class _Reading:
 
     def look_up_missing(self, warehouse: Warehouse, pulled: Pulled) -> Pulled:
         """Asks an API for the invoices that a complete list no longer has (RULES 1.1)."""
-        reader, mapping = reader_of(self.name, self.source, self.settings), self._mapping
+        reader, mapping = self._reader, self._mapping
         if not (isinstance(reader, RestSourceReader) and isinstance(mapping, TableRequest)):
             return pulled
         if not (mapping.look_up and pulled.complete):
@@ -115,6 +116,11 @@ class _Reading:
         gone = tuple(f"{prefix}{invoice_id}" for invoice_id in found.gone)
         left_out = pa.concat_tables([pulled.left_out, found.raw.left_out])
         return replace(pulled, looked_up=self._stage(raw, found.raw), gone=gone, left_out=left_out)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        # One for both, so that the token of an API and how fast it answers are known to the look-up too.
+        return reader_of(self.name, self.source, self.settings)
 
     @property
     def _mapping(self) -> Mapping:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from dunning_pipeline.errors import SourceError
+from dunning_pipeline.errors import SourceError, first_line
 from dunning_pipeline.masking import masked
 from dunning_pipeline.policy import TableFile, resolve
 from dunning_pipeline.resources.clock import Clock, system_clock
@@ -129,7 +129,7 @@ class FileSourceReader:
         try:
             yield
         except (duckdb.Error, UnicodeError, EOFError, zlib.error, OSError) as error:
-            raise SourceError(f"source {self.name}: {self._pattern(file)}: {_first_line(error)}") from error
+            raise SourceError(f"source {self.name}: {self._pattern(file)}: {masked(first_line(error))}") from error
 
 
 class _Version(NamedTuple):
@@ -182,7 +182,3 @@ def _unreadable(connection: duckdb.DuckDBPyConnection, names: Mapping[str, str])
         group by e.scan_id, e.file_id, e.line order by e.scan_id, e.file_id, e.line
     """
     return connection.sql(query).to_arrow_table().cast(REJECTS_SCHEMA)
-
-
-def _first_line(error: Exception) -> str:
-    return masked(str(error).strip().splitlines()[0])

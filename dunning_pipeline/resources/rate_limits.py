@@ -157,3 +157,8 @@ class _Endpoint:
 def whole_seconds(text: str | None) -> int | None:
     """The whole number of a header, None where it is absent or something else (a proxy's date, a fraction)."""
     return int(text) if text and re.fullmatch(r"[0-9]{1,9}", text.strip()) else None
+
+
+def decimal_seconds(text: str | None) -> float | None:
+    """The seconds of a header, whole or with a fraction; None where it is absent or something else, such as a date."""
+    return float(text) if text and re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text.strip()) else None

@@ -3,7 +3,6 @@
 What is asked for, and what the answers mean, belongs in rest_source.py.
 """
 
-import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from dunning_pipeline.policy import Authentication, ClientCredentials, RestSourc
 from dunning_pipeline.policy_file import VARIABLE
 from dunning_pipeline.resources import records
 from dunning_pipeline.resources.clock import Clock, system_clock
+from dunning_pipeline.resources.rate_limits import decimal_seconds
 
 TIMEOUT_SECONDS = (10.0, 60.0)
 """To connect, and between bytes of the answer."""
@@ -145,8 +145,9 @@ class RestClient:
         """Seconds from a number or an HTTP date; None where there is neither."""
         if retry_after is None:
             return None
-        if re.fullmatch(r"\d+(\.\d+)?", retry_after):
-            return float(retry_after)
+        number = decimal_seconds(retry_after)
+        if number is not None:
+            return number
         try:
             moment = parsedate_to_datetime(retry_after)
         except ValueError:

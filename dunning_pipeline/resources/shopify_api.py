@@ -20,6 +20,7 @@ from requests.auth import AuthBase
 from dunning_pipeline.errors import SourceError
 from dunning_pipeline.masking import masked
 from dunning_pipeline.resources.klaviyo_addresses import is_loopback
+from dunning_pipeline.resources.rate_limits import decimal_seconds
 
 TIMEOUT_SECONDS = (5.0, 30.0)
 """To connect, and between bytes of an answer."""
@@ -312,7 +313,9 @@ class ShopifyApi:
     def _refusal(self, status: int, headers: Mapping[str, str], path: str) -> ShopifyError:
         """The error for a status other than 200."""
         if status == 429:
-            return Unavailable(f"{self._shop} answered 429: too many requests", _seconds(headers.get("Retry-After")))
+            return Unavailable(
+                f"{self._shop} answered 429: too many requests", decimal_seconds(headers.get("Retry-After"))
+            )
         if status >= 500:
             return Unavailable(f"{self._shop} answered {status}")
         if 300 <= status < 400:
@@ -377,13 +380,6 @@ def _in_words(error: Document) -> str:
     path = error.get("path")
     where = ".".join(map(str, path)) if isinstance(path, Sequence) and not isinstance(path, str) else ""
     return f"{error.get('message')}{f' (at {where})' if where else ''}"
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return max(0.0, float(retry_after)) if retry_after else None
-    except ValueError:
-        return None
 
 
 def _mapping(value: object) -> Document:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import tenacity
 from filelock import FileLock, Timeout
 
-from dunning_pipeline.errors import InvalidRows, WarehouseError
+from dunning_pipeline.errors import InvalidRows, WarehouseError, first_line
 from dunning_pipeline.private_files import PRIVATE_FILE, make_private_folder, private_umask, sync_file
 from dunning_pipeline.sql import literal, load, quoted
 from dunning_pipeline.tables import ALL_TABLES, CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS, Column, Table
@@ -128,7 +128,7 @@ class Warehouse:
                 with self._attached("read_only") as connection:
                     return fetch(connection, query, parameters)
             except duckdb.Error as error:
-                raise WarehouseError(f"the warehouse {self.path} cannot be read: {_first_line(error)}") from error
+                raise WarehouseError(f"the warehouse {self.path} cannot be read: {first_line(error)}") from error
 
     def append(self, table: Table, frame: pd.DataFrame) -> int:
         """Adds the rows of `frame` to `table`, all or none. Raises InvalidRows."""
@@ -202,7 +202,7 @@ class Warehouse:
 
     def _cannot_be_written(self, error: BaseException) -> WarehouseError:
         return WarehouseError(
-            f"the warehouse {self.path} cannot be written, and nothing of this was: {_first_line(error)}; "
+            f"the warehouse {self.path} cannot be written, and nothing of this was: {first_line(error)}; "
             "look for a full disk or a file that is read-only"
         )
 
@@ -249,7 +249,7 @@ class Warehouse:
         try:
             patient(engine.execute, f"attach {literal(self.path)} as {_ATTACHED} ({option})")
         except duckdb.Error as error:
-            raise WarehouseError(f"the warehouse {self.path} cannot be opened: {_first_line(error)}") from error
+            raise WarehouseError(f"the warehouse {self.path} cannot be opened: {first_line(error)}") from error
 
     def _bring_up_to_date(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Looks at the schema version once for each file that this object meets."""
@@ -271,10 +271,6 @@ def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
 def _held_by_a_reader(error: BaseException) -> bool:
     """Whether somebody opened the file past our lock, with a shell or a viewer; they may be gone in a moment."""
     return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _publish_newest_day(copy: Path) -> None:

@@ -5,7 +5,13 @@ from random import Random
 
 import pytest
 
-from dunning_pipeline.resources.rate_limits import MOST_SECONDS_BLOCKED, NO_LIMITS, RateLimits, whole_seconds
+from dunning_pipeline.resources.rate_limits import (
+    MOST_SECONDS_BLOCKED,
+    NO_LIMITS,
+    RateLimits,
+    decimal_seconds,
+    whole_seconds,
+)
 from dunning_pipeline.sandbox.klaviyo import RateLimit
 from dunning_pipeline.sandbox.klaviyo.limits import RateLimiter
 
@@ -218,3 +224,11 @@ def test_limits_can_be_switched_off() -> None:
 @pytest.mark.parametrize(("text", "number"), [("7", 7), (" 7 ", 7), ("7.5", None), ("-7", None), ("", None)])
 def test_headers_hold_whole_seconds_or_nothing(text: str, number: int | None) -> None:
     assert whole_seconds(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2.0", 2.0), (" 7 ", 7.0), ("-7", None), ("inf", None), ("Thu, 26 Nov 2026", None), (None, None)],
+)
+def test_seconds_may_have_a_fraction(text: str | None, number: float | None) -> None:
+    assert decimal_seconds(text) == number
