@@ -1,6 +1,7 @@
 """A shop's story told by every system that orders can be in: the same series, decisions and events after each step."""
 
 import csv
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from dunning_pipeline.order_run import remind_about_orders
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.sandbox.klaviyo import KlaviyoAccount, running
 from dunning_pipeline.sandbox.shopify import Order, ShopifyShop
+from dunning_pipeline.sandbox.shopify.orders import Sale
 
 STAFF = "Shopify Web"
 
@@ -92,7 +94,7 @@ ORDERS = (
     *("received", "financial_status", "fulfillment_status", "created_at", "cancelled_at", "pay_url", "status_url"),
     "updated_at",
 )
-EDITS = ("edit_id", "order_id", "edited_at", "edited_by", "kind")
+EDITS = ("edit_id", "order_id", "edited_at", "edited_by", "kind", "changes")
 KINDS_OF_EDITS = {"ORDER_EDIT": "OrderEditAgreement", "REFUND": "RefundAgreement", "ORDER": "OrderAgreement"}
 Content = Mapping[str, list[dict[str, Any]]]
 
@@ -136,8 +138,16 @@ def edits_of(order: Order) -> Iterator[dict[str, Any]]:
             kind = "replacement" if agreement.reason == "ORDER" else agreement.reason.lower()
             party = "customer_portal" if agreement.app == "Cleverific" else "other"
             edit_id = f"{KINDS_OF_EDITS[agreement.reason]}/{agreement.number}"
-            values = (edit_id, str(order.number), moment(agreement.happened_at), party, kind)
+            changed = [change_of(sale) for sale in agreement.sales] if kind != "replacement" else None
+            changes = json.dumps(changed) if changed is not None else None
+            values = (edit_id, str(order.number), moment(agreement.happened_at), party, kind, changes)
             yield dict(zip(EDITS, values, strict=True))
+
+
+def change_of(sale: Sale) -> dict[str, Any]:
+    kind = sale.line.capitalize()
+    title = sale.title if sale.line == "PRODUCT" else f"{kind}: {sale.title}" if sale.title else kind
+    return {"title": title, "quantity": sale.quantity, "amount": sale.amount_minor / 100}
 
 
 def major(minor: int) -> str:
@@ -160,8 +170,7 @@ class Outcome:
     def of(cls, warehouse: Warehouse, account: KlaviyoAccount) -> "Outcome":
         told = "columns(lambda name: name <> 'run_id' and name not like '%_key')"
         latest = "qualify row_number() over (partition by order_id order by decided_at desc) = 1"
-        # What an edit changed is told by the shop only.
-        events = [{**event.properties, "changes": None, "changes_omitted": None} for event in account.events]
+        events = [event.properties for event in account.events]
         return cls(
             warehouse.fetch(f"select {told} from dunning.order_series order by all"),
             warehouse.fetch(f"select {told} from dunning.order_decisions {latest} order by all"),
@@ -253,7 +262,7 @@ def test_a_database_of_orders_gives_the_same_series_as_the_shop(kind: str, story
         engine = sa.create_engine(url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             for table, columns in (("orders", ORDERS), ("order_edits", EDITS)):
-                typed = [f"{name} {MOMENT[kind] if name.endswith('_at') else 'varchar(80)'}" for name in columns]
+                typed = [f"{name} {MOMENT[kind] if name.endswith('_at') else 'varchar(200)'}" for name in columns]
                 connection.execute(sa.text(f"create table {table} ({', '.join(typed)})"))
         assert_same(Company(tmp_path / "home", IN_A_DATABASE, fill, {"ORDERS_DATABASE_URL": url}), story)
 
