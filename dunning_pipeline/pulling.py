@@ -119,7 +119,7 @@ class _Reading:
 
     @cached_property
     def _reader(self) -> Reader:
-        # One for both, so that the token of an API and how fast it answers are known to the look-up too.
+        # One for both, or the look-up would ask an API for another token.
         return reader_of(self.name, self.source, self.settings)
 
     @property
