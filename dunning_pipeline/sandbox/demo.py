@@ -30,6 +30,15 @@ from dunning_pipeline.sensors import order_edits_sensor, send_reminders_sensor
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.terminal import print_counts, print_day
 
+DEMO_POLICY = f"""{SAMPLE_POLICY}\
+  storefront:
+    kind: shopify
+    shop: "${{SHOPIFY_SHOP}}"
+    token: "${{SHOPIFY_TOKEN}}"
+    edited_by_apps: {{customer_portal: [Cleverific], staff: [Shopify Web]}}
+"""
+"""The sample business, whose customers also order in a shop."""
+
 SHOWN_REMINDERS = 3
 SHOP_ORDERS = 100
 DEMO_SANDBOX_URL, DEMO_SHOP_URL = "http://127.0.0.1:8765", "http://127.0.0.1:8766"
@@ -44,7 +53,7 @@ def run_demo(outer: Settings, out: Console) -> None:
         out: where to print.
     """
     started = time.monotonic()
-    policy = parse_policy(SAMPLE_POLICY, "the demo's policy")
+    policy = parse_policy(DEMO_POLICY, "the demo's policy")
     day = today(outer.clock, policy.organisation.zone)
     home = _prepared_home(outer.home.resolve() / "demo", day)
     account, shop = (
@@ -82,7 +91,7 @@ def _prepared_home(home: Path, day: date) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     marker.write_text(day.isoformat())
     write_billing_database(_billing_database(home), day)
-    (home / "dunning.yaml").write_text(SAMPLE_POLICY, encoding="utf-8")
+    (home / "dunning.yaml").write_text(DEMO_POLICY, encoding="utf-8")
     lines = {**_environment(home), "DUNNING_HOME": str(home), "DUNNING_POLICY": str(home / "dunning.yaml")}
     (home / "environment").write_text("".join(f"{name}='{value}'\n" for name, value in lines.items()))
     return home

@@ -55,11 +55,6 @@ sending:
   live: true
 
 sources:
-  storefront:
-    kind: shopify
-    shop: "${SHOPIFY_SHOP}"
-    token: "${SHOPIFY_TOKEN}"
-    edited_by_apps: {customer_portal: [Cleverific], staff: [Shopify Web]}
   billing:
     kind: sql
     url: "${BILLING_DATABASE_URL}"
