@@ -314,7 +314,9 @@ class Outbox:
 
 
 def outbox_of(batch_id: str | None, warehouse: Warehouse) -> Outbox:
-    """The outbox of a batch's stream; of one that is not known, that of the invoice side."""
+    """The outbox of a batch's stream; or with one that is not known, that of the invoice side."""
+    if batch_id is None:
+        return Outbox(warehouse, STREAM)
     query = "select stream from dunning.batches where batch_id = $batch_id"
     found = warehouse.fetch(query, {"batch_id": batch_id})
     return Outbox(warehouse, STREAM if found.empty else str(found["stream"].iloc[0]))

@@ -23,6 +23,7 @@ dunning/decisions -> dunning/reminders
 dunning/open_invoices -> dunning/carrying_invoices
 dunning/open_invoices -> dunning/decisions
 dunning/open_invoices -> dunning/reminders
+dunning/order_series -> dunning/sent_history
 dunning/reminders -> dunning/sent_history
 source/assignments -> dunning/decisions
 source/assignments -> dunning/open_invoices
@@ -34,10 +35,13 @@ source/invoices -> dunning/open_invoices
 source/invoices -> dunning/reminders
 source/invoices -> source/payments
 source/invoices -> source/promises
+source/order_edits -> dunning/order_series
+source/orders -> dunning/order_series
 source/pauses -> dunning/open_invoices
 source/payments -> dunning/open_invoices
 source/promises -> dunning/open_invoices
 """
+SENSORS = ["order_edits_sensor", "send_reminders_sensor"]
 FED = ("customers", "invoices", "pauses", "payments", "promises")
 DERIVED = ("carrying_invoices", "decisions", "open_invoices", "reminders")
 
@@ -87,7 +91,7 @@ def test_the_assets_have_the_names_that_users_rely_on(defs: dg.Definitions) -> N
     graph = defs.resolve_asset_graph()
     names_of_unfed = ("assignments", "contacts", "customer_links", "orders", "order_edits")
     unfed = {f"source/{name}" for name in names_of_unfed}
-    executable = {f"source/{name}" for name in FED} | {f"dunning/{name}" for name in DERIVED}
+    executable = {f"source/{name}" for name in FED} | {f"dunning/{name}" for name in (*DERIVED, "order_series")}
     assert names(graph.materializable_asset_keys) == executable
     assert names(graph.external_asset_keys) == unfed | {"dunning/sent_history"}
 
@@ -96,11 +100,12 @@ def test_the_jobs_the_schedule_and_the_sensor_have_their_names(defs: dg.Definiti
     repository = defs.get_repository_def()
     assert {name for name in repository.job_names if not name.startswith("__")} == {
         "daily_dunning",
+        "order_reminders",
         "send_reminders",
         "replay",
     }
     assert [schedule.name for schedule in repository.schedule_defs] == ["daily_dunning_schedule"]
-    assert [sensor.name for sensor in repository.sensor_defs] == ["send_reminders_sensor"]
+    assert [sensor.name for sensor in repository.sensor_defs] == SENSORS
 
 
 def test_nothing_starts_by_itself(defs: dg.Definitions) -> None:
@@ -121,7 +126,7 @@ def test_every_asset_has_a_group_a_description_and_its_columns(defs: dg.Definiti
 
 def test_every_job_schedule_and_sensor_is_described(defs: dg.Definitions) -> None:
     repository = defs.get_repository_def()
-    jobs = [repository.get_job(name) for name in ("daily_dunning", "send_reminders", "replay")]
+    jobs = [repository.get_job(name) for name in ("daily_dunning", "order_reminders", "send_reminders", "replay")]
     assert all(named.description for named in [*jobs, *repository.schedule_defs, *repository.sensor_defs])
 
 
@@ -141,6 +146,7 @@ def test_the_daily_job_holds_everything_that_can_be_executed_but_orders(settings
     defs = build_defs(replace(settings, loaded=parse_policy(with_orders)))
     executable = set(defs.resolve_asset_graph().materializable_asset_keys)
     orders = {dg.AssetKey(["source", name]) for name in ("orders", "order_edits")}
+    orders.add(dg.AssetKey(["dunning", "order_series"]))
     job = defs.resolve_job_def("daily_dunning")
     assert orders < executable
     assert set(job.asset_layer.executable_asset_keys) == executable - orders
@@ -176,11 +182,11 @@ def test_what_nobody_may_be_reminded_on_blocks_and_the_rest_warns(defs: dg.Defin
 
 def test_a_wrong_policy_still_gives_definitions(wrong: Settings) -> None:
     repository = build_defs(wrong).get_repository_def()
-    assert {"daily_dunning", "send_reminders", "replay"} <= set(repository.job_names)
+    assert {"daily_dunning", "order_reminders", "send_reminders", "replay"} <= set(repository.job_names)
     assert [schedule.name for schedule in repository.schedule_defs] == ["daily_dunning_schedule"]
-    assert [sensor.name for sensor in repository.sensor_defs] == ["send_reminders_sensor"]
+    assert [sensor.name for sensor in repository.sensor_defs] == SENSORS
     graph = build_defs(wrong).resolve_asset_graph()
-    assert names(graph.materializable_asset_keys) == {f"dunning/{name}" for name in DERIVED}
+    assert names(graph.materializable_asset_keys) == {f"dunning/{name}" for name in (*DERIVED, "order_series")}
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,7 @@ def test_a_wrong_policy_still_gives_definitions(wrong: Settings) -> None:
     [
         ("daily_dunning", {"partition_key": "2025-03-12"}),
         ("send_reminders", {}),
+        ("order_reminders", {}),
         (
             "replay",
             {"run_config": {"ops": {"replay_policy": {"config": {"start": "2025-03-11", "end": "2025-03-12"}}}}},
@@ -220,7 +227,7 @@ def test_the_module_loads_from_the_environment(settings: Settings) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == ["daily_dunning", "replay", "send_reminders"]
+    assert done.stdout.split() == ["daily_dunning", "order_reminders", "replay", "send_reminders"]
     assert not (settings.home / "warehouse.duckdb").exists()
 
 

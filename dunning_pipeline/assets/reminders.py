@@ -32,6 +32,7 @@ from dunning_pipeline.tables import (
     DECISIONS,
     INVOICES,
     OPEN_INVOICES,
+    ORDER_SERIES,
     REMINDERS,
     SENT_HISTORY,
     Table,
@@ -195,8 +196,8 @@ def sent_history_spec() -> dg.AssetSpec:
     return dg.AssetSpec(
         asset_key(SENT_HISTORY),
         group_name="dunning",
-        description=f"{SENT_HISTORY.meaning} Written by the job send_reminders, which a sensor starts.",
+        description=f"{SENT_HISTORY.meaning} Written by send_reminders and order_reminders, jobs that sensors start.",
         kinds={"duckdb"},
-        deps=[asset_key(REMINDERS)],
+        deps=[asset_key(REMINDERS), asset_key(ORDER_SERIES)],
         metadata={"dagster/column_schema": column_schema(SENT_HISTORY)},
     )
