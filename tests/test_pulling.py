@@ -372,7 +372,7 @@ def _relay(client: socket.socket, server: tuple[str, int], left: int) -> None:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-@pytest.mark.parametrize("cuts", [5, pytest.param(25, marks=pytest.mark.long)])
+@pytest.mark.parametrize("cuts", [5, pytest.param(25, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 def test_pulls_whose_connection_is_cut_and_begun_again_leave_what_one_pull_would(
     tmp_path: Path, kind: str, cuts: int
 ) -> None:

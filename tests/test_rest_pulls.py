@@ -400,7 +400,7 @@ def test_a_pull_that_breaks_off_leaves_what_was_there_and_the_next_one_is_whole(
     assert (loaded.written, loaded.looked_up, loaded.observed) == (5, 1, 1)
 
 
-@pytest.mark.parametrize("interruptions", [10, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("interruptions", [10, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
 def test_pulls_that_break_off_at_random_moments_leave_what_undisturbed_ones_would(
     stripe: tuple[Stripe, Books], interruptions: int
 ) -> None:
