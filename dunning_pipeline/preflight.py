@@ -154,7 +154,7 @@ def _check_shops(settings: Settings, policy: Policy) -> Iterator[Finding]:
         except DunningError as error:
             yield Finding("wrong", str(error))
             continue
-        seen = f"newest change {newest[0][1]:%Y-%m-%d %H:%M} UTC" if newest else "no orders yet"
+        seen = f"newest change {newest[0].updated_at:%Y-%m-%d %H:%M} UTC" if newest else "no orders yet"
         yield Finding("fine", f"{name}: reachable, version {source.api_version} of Shopify's API, {seen}")
 
 
