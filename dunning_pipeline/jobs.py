@@ -1,7 +1,7 @@
 """Jobs: `daily_dunning` pulls and decides, `send_reminders` sends the batch it left; `order_reminders` does both for
 edited orders; `replay` tries policies out."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,7 @@ from dunning_pipeline.assets.reminders import publish
 from dunning_pipeline.assets.source import OF_ORDERS_KEYS, asset_key, warn_of_unmapped
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.history import Written, keep_history, require_whole_history
-from dunning_pipeline.order_run import OrderRun, remind_about_orders, states_text
+from dunning_pipeline.order_run import ORDERING, OrderRun, remind_about_orders, states_text
 from dunning_pipeline.outbox import outbox_of
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.replay import Judgement, Summary, judge
@@ -178,16 +178,11 @@ def order_op(
     """Does it, and yields a materialisation of each asset that it renewed."""
     warehouse.longest_hold()
     try:
-        require_whole_history(warehouse)
-        run = remind_about_orders(
-            settings, warehouse, context.run_id, send=config.send, confirmed=config.confirm, full=config.full
-        )
+        # Until it has left what the sensor goes by, or the sensor would ask for a run that has nothing to do.
+        with warehouse.only_one(ORDERING, context.run_id):
+            run, unkept = yield from _reminding(context, config, warehouse, settings)
     except DunningError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    finally:
-        _, unkept = _keep(warehouse, settings, context)
-    # Yielded, because Dagster forgets what a step that fails has logged.
-    yield from _materialized(run, warehouse.longest_hold())
     warn_of_unmapped(context, run.pulled)
     for name, failure in run.pulled.failed.items():
         context.log.error(f"{name} could not be read; what was known of its orders stays: {failure}")
@@ -200,6 +195,22 @@ def order_op(
     if unkept:
         raise dg.Failure(str(unkept), allow_retries=False)
     yield dg.Output(None)
+
+
+def _reminding(
+    context: dg.OpExecutionContext, config: OrderConfig, warehouse: Warehouse, settings: Settings
+) -> Generator[dg.AssetMaterialization, None, tuple[OrderRun, DunningError | None]]:
+    """Returns what the run came to, and why its history could not be written to files."""
+    try:
+        require_whole_history(warehouse)
+        run = remind_about_orders(
+            settings, warehouse, context.run_id, send=config.send, confirmed=config.confirm, full=config.full
+        )
+    finally:
+        _, unkept = _keep(warehouse, settings, context)
+    # Yielded, because Dagster forgets what a step that fails has logged.
+    yield from _materialized(run, warehouse.longest_hold())
+    return run, unkept
 
 
 def _materialized(run: OrderRun, held: float) -> Iterator[dg.AssetMaterialization]:

@@ -65,7 +65,9 @@ def remind_about_orders(
     confirmed: bool = False,
     full: bool = False,
 ) -> OrderRun:
-    """Does all of a run. Where `sending.live` is false the batch is made, and cannot be sent.
+    """Does all of a run, which one process does at a time: callers hold the lock ORDERING.
+
+    Where `sending.live` is false the batch is made, and cannot be sent.
 
     Args:
         settings: the policy, the clock, the key.
@@ -82,18 +84,17 @@ def remind_about_orders(
     refusal = why_no_orders(settings)
     if refusal:
         raise DunningError(refusal)
-    with warehouse.only_one(ORDERING):
-        pulled_at = settings.clock()
-        versions = {name: _asked(name, settings) for name in order_sources(policy)}
-        pulled = pull_orders(settings, warehouse, run_id, full=full)
-        if len(pulled.failed) == len(versions):
-            raise next(iter(pulled.failed.values()))
-        ran = _decided(settings, warehouse, run_id, pulled, live=policy.sending.live and send)
-        _send(ran, settings, warehouse, confirmed=confirmed)
-        if ran.report:
-            ran.now = decide_orders_now(warehouse, settings, live=ran.live)
-            keep_decided(warehouse, ran.now, run_id)
-        ran.sources = _states(ran, versions, pulled_at)
+    pulled_at = settings.clock()
+    versions = {name: _asked(name, settings) for name in order_sources(policy)}
+    pulled = pull_orders(settings, warehouse, run_id, full=full)
+    if len(pulled.failed) == len(versions):
+        raise next(iter(pulled.failed.values()))
+    ran = _decided(settings, warehouse, run_id, pulled, live=policy.sending.live and send)
+    _send(ran, settings, warehouse, confirmed=confirmed)
+    if ran.report:
+        ran.now = decide_orders_now(warehouse, settings, live=ran.live)
+        keep_decided(warehouse, ran.now, run_id)
+    ran.sources = _states(ran, versions, pulled_at)
     return ran
 
 
@@ -118,15 +119,20 @@ def _asked(name: str, settings: Settings) -> str | None:
 def _decided(settings: Settings, warehouse: Warehouse, run_id: str, pulled: PulledOrders, *, live: bool) -> OrderRun:
     now = decide_orders_now(warehouse, settings, live=live)
     keep_decided(warehouse, now, run_id)
-    ran, outbox = OrderRun(pulled, live, settings.policy.hash, now), Outbox(warehouse, STREAM)
+    batch = freeze_due(settings, warehouse, run_id, now, live=live)
+    return OrderRun(pulled, live, settings.policy.hash, now, batch=batch)
+
+
+def freeze_due(settings: Settings, warehouse: Warehouse, run_id: str, now: OrdersNow, *, live: bool) -> Batch | None:
+    """Freezes what is due as a batch; an empty one where nothing is but something older waits, which goes no more."""
+    outbox = Outbox(warehouse, STREAM)
     newest = outbox.newest_live()
-    if len(now.due) or (newest and newest.state != "sent"):
-        state = "planned" if live else "dry_run"
-        batch = Batch(run_id, STREAM, settings.today(), size=0, live=live, state=state)
-        # Decisions about orders are kept as they were made already, in dunning.order_decisions.
-        pieces = ((piece, DECISIONS.empty_frame()) for piece in order_pieces(warehouse, settings, now))
-        ran.batch = outbox.freeze_pieces(batch, pieces, settings.policy, settings.clock())
-    return ran
+    if not len(now.due) and (newest is None or newest.state == "sent"):
+        return None
+    batch = Batch(run_id, STREAM, settings.today(), size=0, live=live, state="planned" if live else "dry_run")
+    # Decisions about orders are kept as they were made already, in dunning.order_decisions.
+    pieces = ((piece, DECISIONS.empty_frame()) for piece in order_pieces(warehouse, settings, now))
+    return outbox.freeze_pieces(batch, pieces, settings.policy, settings.clock())
 
 
 def _send(ran: OrderRun, settings: Settings, warehouse: Warehouse, *, confirmed: bool) -> None:

@@ -164,9 +164,10 @@ def send_reminders_sensor(
 
 ORDER_INTERVAL_SECONDS = 10
 STARTING_SECONDS = 60
-"""Within so long after its start a run has taken its lock."""
-FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=10)
-"""Between a failed order run and the next: twice as long after each, for as long as they fail."""
+"""Within so long after its start a run has taken its lock, if it was not killed before."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
+"""Between a failed order run and the next: twice as long after each, for as long as they fail. One that was killed has
+failed too, and must not hold events back for longer than a minute."""
 POLLED_EVERY = timedelta(minutes=10)
 """How often a source is pulled that cannot be asked whether anything has changed, or that could not be read."""
 
@@ -271,7 +272,7 @@ def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: fl
     last = states_from(str(metadata[SOURCE_STATES].value)) if metadata else None
     waits = NEEDS_CONFIRMATION in metadata and not _is_sent(instance, latest_id)
     unusual = str(metadata[NEEDS_CONFIRMATION].value) if waits else None
-    failed = [] if unusual else list(takewhile(_failed, runs))
+    failed = [] if unusual else _failures(runs)
     showing, unreadable = _ask_sources(settings)
     return OrdersView(
         now=at,
@@ -297,15 +298,20 @@ def _latest_order_run(instance: dg.DagsterInstance) -> tuple[str, Mapping[str, d
 
 
 def _is_underway(record: dg.RunRecord, settings: Settings, now: float) -> bool:
-    """Whether a run is not over. One that was killed looks so for long, but no longer has its lock."""
+    """Whether a run is not over. One that was killed looks so for minutes, but has given its lock back."""
     if record.dagster_run.status in _FINISHED:
         return False
-    started = record.start_time or now
-    return now - started < STARTING_SECONDS or Warehouse(settings.warehouse_path).is_taken(ORDERING)
+    warehouse = Warehouse(settings.warehouse_path)
+    if warehouse.is_taken(ORDERING):
+        return True
+    has_had_it = warehouse.latest_at(ORDERING) == record.dagster_run.run_id
+    return not has_had_it and now - (record.start_time or now) < STARTING_SECONDS
 
 
-def _failed(record: dg.RunRecord) -> bool:
-    return record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS
+def _failures(records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
+    """The latest runs as far as they failed, the latest first; one that was killed counts once Dagster knows of it."""
+    over = [record for record in records if record.dagster_run.status in _FINISHED]
+    return list(takewhile(lambda record: record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS, over))
 
 
 def _ask_sources(settings: Settings) -> tuple[dict[str, str | None], dict[str, str]]:

@@ -89,8 +89,11 @@ class Warehouse:
                 raise self._cannot_be_written(error) from error
 
     @contextmanager
-    def only_one(self, name: str) -> Iterator[None]:
-        """Something that takes many transactions and that one process does at a time. Raises WarehouseError."""
+    def only_one(self, name: str, who: str = "") -> Iterator[None]:
+        """Something that takes many transactions and that one process does at a time. Raises WarehouseError.
+
+        `who` does it is kept, so that a run that was killed at it is told from one that has not got so far.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_of(name), timeout=self.lock_timeout)
         try:
@@ -99,6 +102,8 @@ class Warehouse:
             message = f"another process has been {name} for {self.lock_timeout:g} s; try again when it is done"
             raise WarehouseError(message) from timeout
         try:
+            if who:
+                self._latest_of(name).write_text(who, encoding="utf-8")
             yield
         finally:
             lock.release()
@@ -112,6 +117,14 @@ class Warehouse:
             return True
         lock.release()
         return False
+
+    def latest_at(self, name: str) -> str:
+        """Who did last what `only_one` lets one do, or does it now; empty before the first."""
+        latest = self._latest_of(name)
+        return latest.read_text(encoding="utf-8") if latest.exists() else ""
+
+    def _latest_of(self, name: str) -> Path:
+        return self._lock_of(name).with_suffix(".latest")
 
     def _lock_of(self, name: str) -> Path:
         return self.path.with_name(f"{name.replace(' ', '-')}.lock")
@@ -235,8 +248,19 @@ class Warehouse:
             self._engine = engine
 
     def _start_engine(self) -> duckdb.DuckDBPyConnection:
-        limit = {} if self.memory_limit is None else {"memory_limit": f"{self.memory_limit // 4} bytes"}
-        return duckdb.connect(config={"temp_directory": f"{self.path}.tmp", **limit})
+        return duckdb.connect(config={"temp_directory": f"{self.path}.tmp", **self._limit})
+
+    @property
+    def _limit(self) -> dict[str, str]:
+        return {} if self.memory_limit is None else {"memory_limit": f"{self.memory_limit // 4} bytes"}
+
+    def give_memory_back(self) -> None:
+        """Between transactions: gives back what DuckDB keeps for its next query, before others need much memory."""
+        if self._engine is None:
+            return
+        # DuckDB hands free pages to the system whenever its limit is set, be it to what it was.
+        limits = [f"set {name} = {literal(value)}" for name, value in self._limit.items()]
+        self._engine.execute("; ".join(limits or ["reset memory_limit"]))
 
     def _attach(self, engine: duckdb.DuckDBPyConnection, option: str) -> None:
         """Opens the file as soon as no reader has it, until it is detached."""

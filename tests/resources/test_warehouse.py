@@ -445,6 +445,30 @@ def test_who_waits_gets_the_lock_when_it_is_free(warehouse: Warehouse) -> None:
         assert waiting.result(timeout=30) == ROWS_AT_ONCE
 
 
+def test_what_one_process_does_at_a_time_is_told_with_who_did_it_last(warehouse: Warehouse) -> None:
+    assert (warehouse.is_taken("mending"), warehouse.latest_at("mending")) == (False, "")
+    with warehouse.only_one("mending", "run-1"):
+        assert (warehouse.is_taken("mending"), warehouse.latest_at("mending")) == (True, "run-1")
+        assert not warehouse.is_taken("painting")
+        impatient = Warehouse(warehouse.path, lock_timeout=0)
+        with (
+            pytest.raises(WarehouseError, match="another process has been mending for 0 s"),
+            impatient.only_one("mending"),
+        ):
+            pass
+    assert (warehouse.is_taken("mending"), warehouse.latest_at("mending")) == (False, "run-1")
+
+
+@pytest.mark.parametrize("limit", [None, 400_000_000])
+def test_giving_memory_back_leaves_the_limit_as_it_is(warehouse: Warehouse, limit: int | None) -> None:
+    limited = Warehouse(warehouse.path, memory_limit=limit)
+    limited.give_memory_back()
+    before = limited.fetch("select current_setting('memory_limit') as told")["told"].item()
+    limited.give_memory_back()
+    assert limited.fetch("select current_setting('memory_limit') as told")["told"].item() == before
+    assert (before == "95.3 MiB") == (limit is not None)
+
+
 def test_the_longest_hold_is_told_once(warehouse: Warehouse) -> None:
     warehouse.fetch("select 1")
     warehouse.longest_hold()
