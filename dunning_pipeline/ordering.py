@@ -14,7 +14,7 @@ import pyarrow as pa
 from dunning_pipeline import sql
 from dunning_pipeline.outbox import PIECE_ROWS
 from dunning_pipeline.policy import Policy
-from dunning_pipeline.resources.order_facts import fetch_changes, fetch_order_facts
+from dunning_pipeline.resources.order_facts import fetch_changes, fetch_order_facts, fetch_told
 from dunning_pipeline.resources.warehouse import Warehouse, append, append_keyed, declared_rows, fetch
 from dunning_pipeline.rules.order_decisions import OrdersDecided, decide_orders
 from dunning_pipeline.rules.order_events import order_events
@@ -47,6 +47,7 @@ def decide_orders_now(warehouse: Warehouse, settings: Settings, *, live: bool) -
     with warehouse.transaction() as connection:
         start = _start(connection, settings.policy, now, live=live)
         facts = fetch_order_facts(connection, settings.policy, now)
+    warehouse.give_memory_back()
     return OrdersNow(now, facts.orders, decide_orders(facts, settings.policy, start, now))
 
 
@@ -96,18 +97,21 @@ def order_pieces(
         now: what was decided.
         only: ids of the orders that are wanted; all of them by default.
     """
-    due = now.due.merge(now.orders[["order_key", "order_id", "customer_id"]], on="order_key", validate="1:1")
+    due = now.due.merge(now.orders[["order_key", "order_id"]], on="order_key", validate="1:1")
     due = due if only is None else due[due["order_id"].isin(only)]
     for start in range(0, len(due), PIECE_ROWS):
         yield _piece(warehouse, settings, now, due.iloc[start : start + PIECE_ROWS].reset_index(drop=True))
 
 
 def _piece(warehouse: Warehouse, settings: Settings, now: OrdersNow, due: pd.DataFrame) -> pd.DataFrame:
+    orders = now.orders[now.orders["order_key"].isin(due["order_key"])]
     edits = now.decided.edits[now.decided.edits["order_key"].isin(due["order_key"])]
-    currency = edits[["order_key"]].merge(now.orders[["order_key", "currency"]], on="order_key", validate="m:1")
+    currency = edits[["order_key"]].merge(orders[["order_key", "currency"]], on="order_key", validate="m:1")
     with warehouse.transaction() as connection:
+        orders = fetch_told(connection, orders)
         changes = fetch_changes(connection, edits, currency["currency"])
-    events = order_events(due, now.orders, edits, changes, settings.policy, now.at)
+    due = due.merge(orders[["order_key", "customer_id"]], on="order_key", validate="1:1")
+    events = order_events(due, orders, edits, changes, settings.policy, now.at)
     none = pd.Series(None, due.index, dtype="str")
     empty = dict.fromkeys(("level", "carrying_invoice_id", "workflow", "action"), none)
     keys = dict.fromkeys(("customer_key", "invoice_key"), pd.Series(pd.NA, due.index, dtype="Int64"))

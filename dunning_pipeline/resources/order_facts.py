@@ -25,9 +25,6 @@ _DECIMALS = 4
 def fetch_order_facts(connection: duckdb.DuckDBPyConnection, policy: Policy, now: datetime) -> OrderFacts:
     """What is known at an instant of the orders that were edited or replaced, or replace others.
 
-    `orders` has beside its columns what an event tells: customer_id, customer_name, language, total_minor,
-    received_minor, pay_url, status_url.
-
     Args:
         connection: in a transaction of the warehouse.
         policy: in force.
@@ -35,9 +32,9 @@ def fetch_order_facts(connection: duckdb.DuckDBPyConnection, policy: Policy, now
     """
     create_ledger_types(connection)
     clear = [name for name, age in source_ages(connection, policy, now).items() if age <= max_age(policy)]
-    connection.execute(sql.load("orders_for_rules"), {"clear_sources": clear})
+    connection.execute(sql.load("decided_orders"))
     return OrderFacts(
-        orders=fetch(connection, "from decided_orders order by order_key"),
+        orders=fetch(connection, sql.load("orders_for_rules"), {"clear_sources": clear}),
         edits=fetch(connection, _EDITS),
         observations=fetch(connection, _OBSERVATIONS),
         sent=fetch(
@@ -78,6 +75,22 @@ def source_ages(connection: duckdb.DuckDBPyConnection, policy: Policy, now: date
 def max_age(policy: Policy) -> timedelta:
     """How old what is known of orders may be before no event goes by it."""
     return policy.quality.max_source_age.get("orders", MOST_AGE)
+
+
+def fetch_told(connection: duckdb.DuckDBPyConnection, orders: pd.DataFrame) -> pd.DataFrame:
+    """What events tell of some orders: what decided about them, and what is read only for those that are due.
+
+    Args:
+        connection: in a transaction of the warehouse.
+        orders: rows of `OrderFacts.orders`.
+
+    Returns:
+        These with customer_id, customer_name, language, total_minor, received_minor, pay_url, status_url.
+    """
+    connection.register("wanted_orders", orders[["order_key"]])
+    told = fetch(connection, sql.load("told_orders"))
+    connection.unregister("wanted_orders")
+    return orders.merge(told, on="order_key", validate="1:1")
 
 
 def fetch_changes(connection: duckdb.DuckDBPyConnection, edits: pd.DataFrame, currency: pd.Series) -> pd.DataFrame:

@@ -107,7 +107,7 @@ def _live_series(derived: Derived, sent: pd.DataFrame, policy: Policy, now: date
         {
             "order": stands[series["lineage"]],
             "series": series.index,
-            "first_edit_id": series["first_edit_id"].to_numpy(),
+            "first_edit_id": series["first_edit_id"].array,
             "occurrence": occurrence,
             "due_at": np.where(many | (leaves_at >= stop_at), NEVER, leaves_at),
             "reason": reason,

@@ -1,6 +1,6 @@
 -- What was sent of each series (RULES 8.2, 9.3): its last event that was accepted; the last one of an earlier day of which
 -- nobody knows; the last one that the allow list kept back under a policy.
-with history as (
+with history as not materialized (
     select order_id, first_edit_id, occurrence, reminder_id, attempt, outcome, error_code, attempted_at, contact_on, batch_id
     from dunning.sent_history
     where stream = 'order' and first_edit_id is not null
