@@ -3,6 +3,8 @@
 import argparse
 import os
 import platform
+import signal
+import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,9 +13,9 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from benchmarks import backfill, daily_decision, pulling, replays, sending, shops
+from benchmarks import backfill, daily_decision, edited_orders, orders, pulling, replays, sending, shops
 from benchmarks.ledger import AS_OF, write_ledger
-from benchmarks.table import SENDING_HEADINGS, Line, table
+from benchmarks.table import ORDER_HEADINGS, SENDING_HEADINGS, Line, table
 
 QUICK, FULL = (100_000, 1_000_000), (100_000, 1_000_000, 10_000_000)
 WARM_UP = 5_000
@@ -25,6 +27,12 @@ def main() -> None:
     chosen = _options().parse_args()
     if chosen.part == "shopify":
         _print_shops(shops.measure(chosen.orders))
+        return
+    if chosen.part == "orders":
+        # Ended like this it would leave dagster dev behind, which is a session of its own.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+        _print_orders(edited_orders.measure(chosen.orders, chosen.runs), chosen.runs)
+        _print_edits(orders.measure(chosen.edits, max(chosen.invoices or [0]), chosen.seed))
         return
     sizes = chosen.invoices or (FULL if chosen.full else QUICK)
     parts = [chosen.part] if chosen.part else PARTS
@@ -91,6 +99,19 @@ def _print_shops(lines: Sequence[Line]) -> None:
     print(table(lines))
 
 
+def _print_orders(lines: Sequence[Line], runs: int) -> None:
+    print(_machine())
+    print("A tick over edited orders with live series, from the DuckDB file to what is kept of it. Medians of")
+    print(f"{runs} interleaved runs, each in a process of its own after a small warm-up.")
+    print(table(lines, ORDER_HEADINGS))
+
+
+def _print_edits(lines: Sequence[Line]) -> None:
+    print("\nFrom edits at random moments in the sandbox's shop to their events in the sandbox's Klaviyo account, with")
+    print("dagster dev and the order sensor running.")
+    print(table(lines, ORDER_HEADINGS))
+
+
 def _print_pulling(lines: Sequence[Line], runs: int) -> None:
     print(f"Invoices pulled from PostgreSQL, medians of {runs} interleaved runs as above. CPU seconds are those of the")
     print("process that pulls, without the server's. Rows and sums of money were compared first.")
@@ -105,13 +126,16 @@ def _print_sending(lines: Sequence[Line]) -> None:
 
 def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    options.add_argument("--invoices", type=int, nargs="+", help=f"sizes of ledgers {QUICK}")
+    options.add_argument("--invoices", type=int, nargs="+", help=f"sizes of ledgers {QUICK}; of orders: beside (0)")
     options.add_argument(
         "--part",
-        choices=[*PARTS, "backfill", "shopify"],
-        help="only this; backfill (a year in one run) and shopify (a first pull of a shop) are measured only so",
+        choices=[*PARTS, "backfill", "shopify", "orders"],
+        help="only this; backfill (a year in one run), shopify (a first pull of a shop) and orders (reminding of edits)"
+        " are measured only so",
     )
-    options.add_argument("--orders", type=int, default=shops.ORDERS, help=f"orders of the shop ({shops.ORDERS:,})")
+    options.add_argument("--orders", type=int, default=shops.ORDERS, help=f"orders, of the shop ({shops.ORDERS:,})")
+    options.add_argument("--edits", type=int, default=orders.EDITS, help=f"with dagster dev running ({orders.EDITS})")
+    options.add_argument("--seed", type=int, default=1, help="of the moments of edits (1)")
     options.add_argument("--reminders", type=int, default=sending.SIZE, help=f"frozen at once ({sending.SIZE:,})")
     options.add_argument("--minutes", type=float, default=sending.MINUTES, help="of sending at Klaviyo's limits (3)")
     options.add_argument("--full", action="store_true", help=f"the sizes {FULL}: about a quarter of an hour")

@@ -19,6 +19,7 @@ class Line:
 
 HEADINGS = ("invoices", "what", "seconds", "CPU s", "peak GB", "ratio", "wanted")
 SENDING_HEADINGS = ("reminders", "what", "seconds", "CPU s", "peak GB", "figure", "wanted")
+ORDER_HEADINGS = ("number", "what", "seconds", "CPU s", "peak GB", "figure", "wanted")
 TO_THE_RIGHT = (True, False, True, True, True, True, False)
 
 

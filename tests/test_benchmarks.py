@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from databases import database
 
-from benchmarks import peers, pipeline, pulling, sending
+from benchmarks import edited_orders, peers, pipeline, pulling, sending
 from benchmarks.daily_decision import ALL_RULES, BY_IDS, BY_KEYS, LIMITED, OURS, compare, decided
 from benchmarks.ledger import AS_OF, write_ledger
 from benchmarks.measuring import Contender, Figures, exponent
@@ -127,3 +127,14 @@ def test_sending_is_measured_over_a_batch_that_everybody_gets(tmp_path: Path):
         assert sending.send(str(tmp_path), url, "25")["seconds"] > 0
     assert len(account.events) == 40
     assert all(len(event.properties["invoices"]) == 3 for event in account.events)
+
+
+def test_edited_orders_are_measured_over_series_that_were_told_once(tmp_path: Path):
+    path = tmp_path / "warehouse.duckdb"
+    edited_orders.write_edited(path, 300)
+    assert number(path, "select count(*) from dunning.order_series where state = 'open' and occurrences = 1") == 300
+    edited_orders.nothing_due(path)
+    assert number(path, "select count(*) from dunning.order_decisions") == 300
+    edited_orders.copied(path)
+    edited_orders.frozen(path)
+    assert number(tmp_path / "written.duckdb", "select size from dunning.batches where batch_id = 'benchmark'") == 3
