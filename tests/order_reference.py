@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from reference import NAMESPACE
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-ALWAYS = datetime.min.replace(tzinfo=UTC)
+ALWAYS, NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 """An instant before all others, where one is not known."""
 
 _LETTERED = re.compile(r"(.*[0-9])([A-Z])")
@@ -203,7 +203,7 @@ class Chains:
         claims: dict[str, list[Order]] = {}
         for order in orders:
             old = self._named(order) or self._before_by_name(order)
-            if old and old is not order and (order.created_at or ALWAYS) >= (old.created_at or ALWAYS):
+            if old and old is not order and (order.created_at or NEVER) >= (old.created_at or ALWAYS):
                 claims.setdefault(old.order_id, []).append(order)
         self.replaced_by = {
             old: min(claimants, key=lambda order: (order.created_at or ALWAYS, order.key))

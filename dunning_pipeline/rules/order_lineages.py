@@ -41,7 +41,8 @@ def replaced_orders(orders: pd.DataFrame) -> np.ndarray:
     named = pd.Index(orders["order_key"]).get_indexer(pd.Index(orders["replaces_order_key"]))
     before = np.where(named >= 0, named, _before_by_name(orders))
     created = microseconds(orders["created_at"])
-    rows = np.flatnonzero((before >= 0) & (created >= created[before]) & (before != np.arange(len(orders))))
+    later = (created == NO_TIME) | (created >= created[before])
+    rows = np.flatnonzero((before >= 0) & later & (before != np.arange(len(orders))))
     order = np.lexsort((orders["order_key"].to_numpy()[rows], created[rows], before[rows]))
     first = rows[order][~pd.Series(before[rows][order]).duplicated().to_numpy()]
     replaced = np.full(len(orders), -1)

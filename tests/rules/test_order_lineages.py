@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import pandas as pd
@@ -83,6 +84,12 @@ def test_an_order_that_is_not_there_is_not_replaced_so_that_the_name_tells() -> 
 def test_an_order_created_the_same_instant_replaces_it_and_one_created_before_does_not() -> None:
     assert replacements(order("7", created=1), order("9", created=1, replaces_order_id="7")) == {"9": "7"}
     assert replacements(order("7", created=1), order("9", created=0, replaces_order_id="7")) == {}
+
+
+def test_a_replacement_of_unknown_age_replaces_what_it_names() -> None:
+    assert replacements(order("7", created=1), replace(order("9", replaces_order_id="7"), created_at=None)) == {
+        "9": "7"
+    }
 
 
 def test_no_order_replaces_itself() -> None:
