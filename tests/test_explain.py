@@ -908,7 +908,9 @@ def test_the_documented_example_is_what_is_printed(tmp_path: Path, instance: dg.
             "insert into dunning.sent_history by name select 'r1' as reminder_id, 'invoice' as stream, 'b' as batch_id,"
             " '000003' as customer_id, 'customer' as level, '4711' as carrying_invoice_id, 'standard' as workflow,"
             " 'reminder_1' as action, 1 as occurrence, 1 as attempt, unnest(['attempting', 'accepted']) as outcome,"
-            " timestamptz '2026-11-09 08:30:00+01' as attempted_at, date '2026-11-09' as contact_on"
+            " timestamptz '2026-11-09 08:30:00+01' as attempted_at, date '2026-11-09' as contact_on,"
+            " (select customer_key from source.customer_keys where customer_id = '000003') as customer_key,"
+            " (select invoice_key from source.invoice_keys where invoice_id = '4711') as invoice_key"
         )
     printed = io.StringIO()
     print_explanation(books.explain("000003"), Console(file=printed))
