@@ -136,6 +136,7 @@ class Outbox:
                     append(connection, table, arrow)
             # While the next piece is made, this one need not stay in memory; DuckDB's is the system's.
             del piece, rows
+            self.warehouse.give_memory_back()
             for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
                 pool.release_unused()
         return size, pd.concat(refused)
@@ -200,6 +201,7 @@ class Outbox:
         """The reminder_id of each row that `to_send` returns, in the order in which the rows lie."""
         everywhere = {"batch_id": batch_id, "first": 0, "last": LAST_PLACE}
         ids = self.warehouse.fetch(f"select reminder_id from ({sql.load('to_send')}) order by place", everywhere)
+        self.warehouse.give_memory_back()
         return ids["reminder_id"]
 
     def sent_days(self, before: date) -> pd.DataFrame:

@@ -34,10 +34,12 @@ SCHEMA_VERSION = 4
 READER_WAIT_SECONDS = 0.2
 _ATTACHED = "warehouse"
 
-ROWS_TOGETHER = 6_144
+ROWS_TOGETHER = 10_240
 """Rows that DuckDB packs together, for all tables of a file. As many added at once are packed once, straight into the
 file, and take that much memory; fewer go through its log, and are packed again with whatever follows. Frozen bodies are
-large: with 30,720 freezing them takes twice the time and memory, though the file is smaller by up to a half."""
+large: with three times as many, freezing them takes more than half a gigabyte; with fewer, reading ledgers takes longer
+and files grow.
+"""
 
 CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
 """What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""

@@ -1,7 +1,7 @@
 -- Reminders of a batch that Klaviyo neither accepted (in any batch) nor rejected or dropped (in this one). What may have
 -- been accepted on the same day goes out with the body of its first open attempt, so that Klaviyo records it once.
 -- Only those that lie between two places of the table, so that bodies can be read piece by piece.
-with chosen as (
+with chosen as not materialized (
     select *, rowid as place from dunning.reminders where batch_id = $batch_id and rowid between $first and $last
 ),
 attempts as (
