@@ -9,7 +9,12 @@ import pytest
 from order_world import POLICY, OrderWorld, order_world
 
 from dunning_pipeline.errors import DunningError, SourceError
+from dunning_pipeline.order_run import freeze_due
+from dunning_pipeline.ordering import decide_orders_now, keep_decided
+from dunning_pipeline.outbox import Outbox
 from dunning_pipeline.sandbox.klaviyo import Fault
+from dunning_pipeline.sandbox.shopify.faults import FAULTS
+from dunning_pipeline.sending import send_batch
 
 EDITED = "order_reminders: {start_at"
 
@@ -295,16 +300,87 @@ def test_an_order_without_an_address_is_not_told(world: OrderWorld) -> None:
     assert (world.events(), world.reason("#1032")) == ([], "no_contact_address")
 
 
-def test_a_shop_that_cannot_be_read_sends_nothing_and_goes_on_afterwards(world: OrderWorld) -> None:
+@pytest.mark.parametrize("name", ["503", "error beside data", "401", "no JSON"])
+def test_a_shop_that_cannot_be_read_sends_nothing_and_goes_on_afterwards(world: OrderWorld, name: str) -> None:
+    world.shop.add_item("#1031")
+    world.shop.faults.when(lambda _: FAULTS[name])
+    world.pass_time(minutes=1)
+    with pytest.raises(SourceError):
+        world.run()
+    assert world.events() == []
+    world.shop.faults.clear()
+    run_a_minute_later(world)
+    assert world.told() == [("#1031", 1)]
+
+
+def test_a_needed_field_that_is_gone_sends_nothing_until_it_is_back(world: OrderWorld) -> None:
     world.shop.add_item("#1031")
     world.shop.conditions.without = frozenset({"totalOutstandingSet"})
     world.pass_time(minutes=1)
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError, match="totalOutstandingSet"):
         world.run()
     assert world.events() == []
     world.shop.conditions.without = frozenset()
     run_a_minute_later(world)
     assert world.told() == [("#1031", 1)]
+
+
+def test_a_shop_that_is_down_for_more_than_an_hour_leaves_its_orders_unclear_until_it_answers(
+    world: OrderWorld,
+) -> None:
+    world.shop.add_item("#1031")
+    run_a_minute_later(world)
+    world.pass_time(hours=24)
+    now = decide_orders_now(world.front.warehouse, world.settings, live=True)
+    assert now.decided.decisions["reason"].tolist() == ["source_unclear"]
+    world.policy = POLICY + "quality: {max_source_age: {orders: 2d}}\n"
+    now = decide_orders_now(world.front.warehouse, world.settings, live=True)
+    assert now.decided.decisions["decision"].tolist() == ["remind"]
+
+
+def test_a_source_that_fails_keeps_no_other_from_being_told(world: OrderWorld) -> None:
+    (world.front.home / "orders.csv").write_text("order_id,name,email,currency,total,outstanding\n")
+    files = "{kind: files, tables: {orders: {path: orders.csv}, order_edits: {path: missing.csv}}}"
+    world.policy = POLICY + f"  market: {files}\n"
+    world.shop.add_item("#1031")
+    run_a_minute_later(world)
+    assert world.told() == [("#1031", 1)]
+    assert [str(error) for error in world.ran[-1].pulled.failed.values()] == [
+        f"source market: no file matches {world.front.home / 'missing.csv'}"
+    ]
+
+
+def test_a_batch_of_unusual_size_waits_until_somebody_confirms_it(world: OrderWorld) -> None:
+    world.policy = POLICY.replace("{live: true}", "{live: true, max_batch: 1}")
+    world.shop.place("#1032", "50.00")
+    for name in ("#1031", "#1032"):
+        world.shop.add_item(name)
+    run_a_minute_later(world)
+    assert world.events() == []
+    assert "more than sending.max_batch (1)" in str(world.ran[-1].unusual)
+    run_a_minute_later(world, confirmed=True)
+    assert sorted(world.told()) == [("#1031", 1), ("#1032", 1)]
+
+
+def test_what_is_paid_between_decision_and_sending_is_not_told(world: OrderWorld) -> None:
+    """Somebody materialises source/orders at that moment (RULES 9.4)."""
+    world.shop.add_item("#1031")
+    world.pass_time(minutes=1)
+    decided = decide_after_pull(world)
+    world.shop.pay("#1031")
+    world.front.pull(world.policy, run_id="by hand")
+    report = send_batch(decided, Outbox(world.front.warehouse, "order"), world.settings)
+    assert (world.events(), report.outcomes) == ([], {"dropped": 1})
+
+
+def decide_after_pull(world: OrderWorld) -> str:
+    """Does what a run does up to freezing the batch; returns its id."""
+    run_id = "killed before sending"
+    world.front.pull(world.policy, run_id=run_id)
+    now = decide_orders_now(world.front.warehouse, world.settings, live=True)
+    keep_decided(world.front.warehouse, now, run_id)
+    assert freeze_due(world.settings, world.front.warehouse, run_id, now, live=True)
+    return run_id
 
 
 def test_an_event_whose_answer_was_lost_is_recorded_once(world: OrderWorld) -> None:
