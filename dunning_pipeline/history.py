@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from dunning_pipeline.errors import HistoryError
+from dunning_pipeline.errors import HistoryError, first_line
 from dunning_pipeline.history_files import Draft, Inspected, inspect, names_in
 from dunning_pipeline.resources.loading import give_keys
 from dunning_pipeline.resources.warehouse import Warehouse, append
@@ -249,15 +249,22 @@ def _draft_in(folder: Path) -> Iterator[Draft]:
     """A draft of which nothing is left but the files that were kept. Raises HistoryError where the disk refuses."""
     draft = Draft(folder)
     try:
-        yield draft
-    except (OSError, duckdb.IOException) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise HistoryError(
-            f"the history cannot be written to {folder}: {reason}; the warehouse holds it, and the next run, or "
-            "`dunning history export`, writes it when that is mended"
-        ) from error
+        with _told_of(folder):
+            yield draft
     finally:
         draft.discard()
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    """What goes wrong with files of the history as a HistoryError."""
+    try:
+        yield
+    except (OSError, duckdb.IOException) as error:
+        raise HistoryError(
+            f"the history cannot be written to {folder}: {first_line(error)}; the warehouse holds it, and the next "
+            "run, or `dunning history export`, writes it when that is mended"
+        ) from error
 
 
 def _marked_names(warehouse: Warehouse) -> set[str]:
@@ -325,9 +332,11 @@ def _write_draft(connection: duckdb.DuckDBPyConnection, draft: Draft, kept: Kept
     missing = f"where not {_among('r', _read(held), kept.identity)}" if held else ""
     rows = f"select {columns} from ({kept.rows}) as r {missing}"
     partial = draft.partial(kept.table.name)
-    ((number,),) = connection.execute(
-        f"copy ({rows}) to {literal(partial)} (format parquet, compression zstd)"
-    ).fetchall()
+    # Told here, because the transaction around it would take it for an error of the warehouse.
+    with _told_of(draft.folder):
+        ((number,),) = connection.execute(
+            f"copy ({rows}) to {literal(partial)} (format parquet, compression zstd)"
+        ).fetchall()
     if not number:
         draft.drop(kept.table.name)
     return int(number)

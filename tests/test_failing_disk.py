@@ -14,7 +14,9 @@ from pydantic import SecretStr
 from support import MovingClock, settings_at
 from test_outbox import MOST, NOON, POLICY_TEXT, TODAY, body, decisions, empty_warehouse, freeze, reminders
 
-from dunning_pipeline.errors import WarehouseError
+from dunning_pipeline.errors import HistoryError, WarehouseError
+from dunning_pipeline.history import history_folder, keep_history
+from dunning_pipeline.history_files import names_in
 from dunning_pipeline.outbox import Batch, Outbox, Piece, Result
 from dunning_pipeline.policy import parse_policy
 from dunning_pipeline.resources.klaviyo import Klaviyo
@@ -156,6 +158,17 @@ def test_a_batch_frozen_in_pieces_is_the_batch_frozen_at_once(outbox: Outbox) ->
     assert outbox.to_send("another")["reminder_id"].tolist() == sorted(IDS)
     whole = pd.concat([rows for rows, _ in parts], ignore_index=True)
     assert outbox.to_send("another")["body"].tolist() == whole["body"].tolist()
+
+
+@pytest.mark.parametrize("room", [0, 1_000])
+def test_a_history_file_that_breaks_off_is_told_and_written_by_the_next_run(outbox: Outbox, room: int) -> None:
+    begin(outbox)
+    record(outbox)
+    with files_no_longer_than(room), pytest.raises(HistoryError, match="cannot be written to"):
+        keep_history(outbox.warehouse, NOON)
+    assert names_in(history_folder(outbox.warehouse)) == set()
+    assert content(outbox)["dunning.sent_history"] == 2 * len(IDS)
+    assert keep_history(outbox.warehouse, NOON).rows["sent_history"] == 2 * len(IDS)
 
 
 def test_a_published_copy_that_cannot_be_written_leaves_the_old_one(outbox: Outbox) -> None:
