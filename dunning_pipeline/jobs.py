@@ -25,6 +25,7 @@ from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.runs import (
     BATCH_TAG,
     DAILY_JOB,
+    LONG_RUN,
     NEEDS_CONFIRMATION,
     ORDER_JOB,
     POLICY_HASH,
@@ -55,7 +56,7 @@ def daily_job() -> "UnresolvedAssetJobDefinition":
         DAILY_JOB,
         selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*ORDER_SIDE_KEYS),
         description="Pulls every source, derives the decisions of a day and, for today, freezes the batch.",
-        tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING)},
+        tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING), **LONG_RUN},
     )
 
 
@@ -328,7 +329,7 @@ def _day(text: str) -> date:
 @dg.job(
     name=REPLAY_JOB,
     description="What a policy would have sent over past days; contacts nobody.",
-    tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING)},
+    tags={"dagster/max_runtime": str(MOST_SECONDS_DECIDING), **LONG_RUN},
 )
 def replay_job() -> None:
     """One op: what it makes is thrown away or kept by its id, and belongs to no day."""

@@ -16,6 +16,8 @@ JOBS = {"invoice": DAILY_JOB, "order": ORDER_JOB}
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
 BATCH_TAG = "dunning/batch_id"
+LONG_RUN = {"dunning/long": "true"}
+"""Tags of runs that may take hours: dagster.yaml keeps a place free beside them."""
 ORDER_REASON_TAG = "dunning/reason"
 """Why the sensor asked for an order run."""
 STARTED_BY_HAND_TAG = "dunning/started_by"

@@ -169,7 +169,11 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=10)
 """Between a failed order run and the next: twice as long after each, for as long as they fail. One that was killed has
 failed too, and must not hold events back for longer than a minute."""
 POLLED_EVERY = timedelta(minutes=10)
-"""How often a source is pulled that cannot be asked whether anything has changed, or that could not be read."""
+"""How often a source is pulled that cannot be asked whether anything has changed."""
+PULLED_AGAIN_AFTER = timedelta(minutes=1)
+"""When a source is pulled again that could be asked, and not pulled."""
+LONGEST_UNPULLED = timedelta(hours=1)
+"""How long a source goes unpulled that shows no change: one that it does not show is found then at the latest."""
 
 
 @dataclass(frozen=True)
@@ -229,12 +233,15 @@ def _why_pull(name: str, shown: str | None, view: OrdersView) -> str | None:
     state = (view.last or {}).get(name)
     if state is None:
         return f"{name} is new"
-    if state.failed or shown is None:
-        return f"{name} is pulled every {POLLED_EVERY}" if view.now - state.pulled_at >= POLLED_EVERY else None
-    if shown != state.version:
+    since = view.now - state.pulled_at
+    if state.failed:
+        return f"{name} could not be pulled" if since >= PULLED_AGAIN_AFTER else None
+    if shown is not None and shown != state.version:
         return f"{name} changed"
-    is_due = state.next_due_at is not None and state.next_due_at <= view.now
-    return f"an event about an order of {name} is due" if is_due and view.live and not view.unusual else None
+    if state.next_due_at is not None and state.next_due_at <= view.now and view.live and not view.unusual:
+        return f"an event about an order of {name} is due"
+    every = POLLED_EVERY if shown is None else LONGEST_UNPULLED
+    return f"{name} is pulled every {every}" if since >= every else None
 
 
 def _why_not(view: OrdersView) -> Iterator[str]:
@@ -244,7 +251,7 @@ def _why_not(view: OrdersView) -> Iterator[str]:
         yield f"{name} could not be asked, {known}nothing is sent about them until it answers: {error}"
     for name in view.showing:
         if name in states and states[name].failed:
-            yield f"{name} could not be pulled, which is tried every {POLLED_EVERY}: {states[name].failed}"
+            yield f"{name} could not be pulled, which is tried every {PULLED_AGAIN_AFTER}: {states[name].failed}"
     if view.unusual:
         yield view.unusual
     if view.showing:
@@ -270,7 +277,8 @@ def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: fl
         return OrdersView(at, underway=True)
     latest_id, metadata = _latest_order_run(instance)
     last = states_from(str(metadata[SOURCE_STATES].value)) if metadata else None
-    waits = NEEDS_CONFIRMATION in metadata and not _is_sent(instance, latest_id)
+    is_of_today = any(settings.is_today(state.pulled_at) for state in (last or {}).values())
+    waits = NEEDS_CONFIRMATION in metadata and is_of_today and not _is_sent(instance, latest_id)
     unusual = str(metadata[NEEDS_CONFIRMATION].value) if waits else None
     failed = [] if unusual else _failures(runs)
     showing, unreadable = _ask_sources(settings)
@@ -297,6 +305,9 @@ def _latest_order_run(instance: dg.DagsterInstance) -> tuple[str, Mapping[str, d
     return "", {}
 
 
+_ON_ITS_WAY = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+
+
 def _is_underway(record: dg.RunRecord, settings: Settings, now: float) -> bool:
     """Whether a run is not over. One that was killed looks so for minutes, but has given its lock back."""
     if record.dagster_run.status in _FINISHED:
@@ -305,7 +316,9 @@ def _is_underway(record: dg.RunRecord, settings: Settings, now: float) -> bool:
     if warehouse.is_taken(ORDERING):
         return True
     has_had_it = warehouse.latest_at(ORDERING) == record.dagster_run.run_id
-    return not has_had_it and now - (record.start_time or now) < STARTING_SECONDS
+    if record.dagster_run.status not in _ON_ITS_WAY:
+        return True
+    return not has_had_it and now - record.update_timestamp.timestamp() < STARTING_SECONDS
 
 
 def _failures(records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -66,6 +66,10 @@ class Settings:
     def today(self) -> date:
         """The as-of date of a live decision: today in the organisation's time zone."""
         return today(self.clock, self.policy.organisation.zone)
+
+    def is_today(self, instant: datetime) -> bool:
+        """Whether an instant is of today in the organisation's time zone."""
+        return instant.astimezone(self.policy.organisation.zone).date() == self.today()
 
     def require_derivable(self, day: date) -> None:
         """Raises DunningError unless `day` lies between `organisation.first_day` and today."""

@@ -21,6 +21,7 @@ from dunning_pipeline.sandbox.klaviyo import Fault
 from dunning_pipeline.sandbox.shopify import FAULTS
 from dunning_pipeline.sensors import (
     POLLED_EVERY,
+    PULLED_AGAIN_AFTER,
     STARTING_SECONDS,
     OrdersView,
     decide_order_run,
@@ -36,7 +37,7 @@ QUIET = OrdersView(
     NOW, policy_hash="p", last={"shop": STATE}, last_policy_hash="p", showing={"shop": "seen"}, live=True
 )
 DUE = replace(STATE, next_due_at=NOW)
-FAILED = replace(STATE, failed="the shop is closed", pulled_at=NOW - POLLED_EVERY + TICK)
+FAILED = replace(STATE, failed="the shop is closed", pulled_at=NOW - PULLED_AGAIN_AFTER + TICK)
 
 
 def view(state: SourceState = STATE, **seen: Any) -> OrdersView:
@@ -70,7 +71,7 @@ def sentence(answer: dg.RunRequest | dg.SkipReason) -> str:
         (view(showing={"shop": "other"}, unreadable={"desk": "closed"}), "shop changed"),
         (view(DUE, showing={"shop": "other"}, unusual="too many"), "shop changed"),
         (view(DUE, showing={"shop": "other"}, live=False), "shop changed"),
-        (view(replace(FAILED, pulled_at=NOW - POLLED_EVERY)), "shop is pulled every 0:10:00"),
+        (view(replace(FAILED, pulled_at=NOW - PULLED_AGAIN_AFTER)), "shop could not be pulled"),
         (view(replace(STATE, pulled_at=NOW - POLLED_EVERY), showing={"shop": None}), "shop is pulled every 0:10:00"),
     ],
 )
@@ -108,7 +109,7 @@ def test_a_run_is_asked_for_and_the_reason_is_told(seen: OrdersView, reason: str
         ),
         (
             view(FAILED, showing={"shop": "other"}),
-            "shop could not be pulled, which is tried every 0:10:00: the shop is closed; "
+            "shop could not be pulled, which is tried every 0:01:00: the shop is closed; "
             "no order has changed; no event is due",
         ),
         (
@@ -192,6 +193,8 @@ def test_an_edit_starts_a_run_and_what_it_sent_is_due_again_a_day_later(watch: W
     assert watch.world.told() == [("#1", 1)]
     assert sentence(watch.answer()) == "no order has changed; the next event is due at 2026-11-17 08:32:00 UTC"
     watch.world.pass_time(hours=24, microseconds=-1)
+    assert why(watch.answer()) == "storefront is pulled every 1:00:00"
+    assert watch.run().success
     assert "the next event is due" in sentence(watch.answer())
     watch.world.pass_time(microseconds=1)
     assert why(watch.answer()) == "an event about an order of storefront is due"
