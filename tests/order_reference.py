@@ -337,7 +337,9 @@ class Story:
             return
         own = [series for series in self.series if series.first_edit.edit_id == sent.first_edit_id]
         if not own or (own[0].ended_at and sent.latest > own[0].ended_at):
-            own = [series for series in self.series if series.since <= sent.latest][-1:]
+            # In a restored warehouse the edit became known only after the event was sent.
+            places = [self.place(edit) for edit in self.edits if edit.edit_id == sent.first_edit_id]
+            own = [series for series in self.series if series.since <= max([sent.latest, *places])][-1:]
         for series in own:
             series.occurrence = max(series.occurrence, sent.occurrence)
             series.latest = max(series.latest, sent.latest)

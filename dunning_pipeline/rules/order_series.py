@@ -343,7 +343,11 @@ def sent_of_series(derived: Derived, sent: pd.DataFrame) -> pd.DataFrame:
     in_lineage = np.append(derived.series["lineage"], -1)[of] == lineage
     in_time = latest <= np.append(derived.series["ended_at"], NO_TIME)[of]
     astray = np.flatnonzero(~(in_lineage & in_time) | (of < 0))
-    of[astray] = _in_force(derived.series, lineage[astray], latest[astray])
+    # In a restored warehouse edits became known only after the events about them were sent.
+    edit = _rows_of_texts(derived.edits["edit_id"], sent["first_edit_id"].iloc[astray])
+    same = np.append(derived.edits["lineage"], -1)[edit] == lineage[astray]
+    edited = np.where(same, np.append(derived.edits["at"], NO_TIME)[edit], NO_TIME)
+    of[astray] = _in_force(derived.series, lineage[astray], np.maximum(latest[astray], edited))
     known = of >= 0
     figures = pd.DataFrame({"occurrence": sent["occurrence"].to_numpy(dtype="int64"), **times})[known]
     empty = {"occurrence": 0, **dict.fromkeys(times, NO_TIME)}
