@@ -162,8 +162,8 @@ def retry(
 ) -> None:
     """Let a reminder that Klaviyo rejected be decided again, although neither address nor policy changed."""
     recorder = _recorder()
-    customer = recorder.retry(reminder, load_settings().clock())
-    _say(f"the rejection no longer holds customer {customer}", reminder, recorder, recorder.today)
+    held = recorder.retry(reminder, load_settings().clock())
+    _say(f"the rejection no longer holds {held}", reminder, recorder, recorder.today)
 
 
 def _unless_by_rule(recorder: "Recorder", invoice: str | None) -> str:

@@ -57,7 +57,7 @@ def explain_order(settings: Settings, order: str, day: date) -> list[Step]:
     """The story of an order, known by its id or its name, by the end of a day.
 
     Raises:
-        DunningError: there is no such order.
+        DunningError: there is no such order, or several of that name.
     """
     zone = settings.policy.organisation.zone
     until = datetime.combine(day + timedelta(days=1), time(), zone)
@@ -67,6 +67,9 @@ def explain_order(settings: Settings, order: str, day: date) -> list[Step]:
         ).fetchall()
         if not found:
             raise DunningError(f"there is no order '{order}' in source.orders, by id or by name")
+        if len(found) > 1:
+            ids = ", ".join(order_id for (order_id,) in found)
+            raise DunningError(f"there are several orders '{order}'; say which one by its id: {ids}")
         parameters = {"order_id": found[0][0], "until": until}
         rows: dict[str, Rows] = {
             name: [*fetch(connection, sql.load(f"explained_order_{name}"), parameters).itertuples()]

@@ -180,7 +180,7 @@ class Recorder:
             return self._append(connection, CONTACTS, {**who, **columns})
 
     def retry(self, reminder_id: str, now: datetime) -> str:
-        """Lets a reminder that Klaviyo rejected be decided again (RULES 6.5); returns its customer's id.
+        """Lets a reminder that Klaviyo rejected be decided again (RULES 6.5); returns what it no longer holds.
 
         Raises:
             DunningError: the reminder is unknown, or no rejection of it stands.
@@ -204,7 +204,8 @@ class Recorder:
                 )
             row = pa.Table.from_pylist([{"reminder_id": reminder_id, "retried_at": now}], schema=RETRIES.arrow_schema)
             append(connection, RETRIES, row)
-            return str(history["customer_id"].iloc[-1])
+            of_order = latest["stream"] == "order"
+            return f"the event about order {latest['order_id']}" if of_order else f"customer {latest['customer_id']}"
 
     def _next_id(self, connection: duckdb.DuckDBPyConnection, table: Table) -> str:
         """The id of the next row. Ids ascend: of several assignments the highest id wins (RULES 3.1)."""
