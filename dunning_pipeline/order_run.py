@@ -4,25 +4,30 @@ Dagster's part is in jobs.py, when a run is due in sensors.py; how orders are de
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from dunning_pipeline.errors import DunningError, SourceError
+from dunning_pipeline.errors import DunningError
 from dunning_pipeline.guards import why_unusual
 from dunning_pipeline.order_polling import order_sources, version
 from dunning_pipeline.ordering import OrdersNow, decide_orders_now, keep_decided, order_pieces
 from dunning_pipeline.outbox import Batch, Outbox
 from dunning_pipeline.pulling_orders import PulledOrders, pull_orders
+from dunning_pipeline.pulling_shops import look_up_orders
 from dunning_pipeline.recheck import THE_DECISION, Recheck, look_at_orders
+from dunning_pipeline.resources.readers import shops
 from dunning_pipeline.resources.warehouse import Warehouse
 from dunning_pipeline.rules.order_series import STREAM
 from dunning_pipeline.sending import Report, may_send, send_batch
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import DECISIONS
+
+MOST_ASKED_FOR = 500
+"""Orders due again that one run asks shops for: what a shop answers within some seconds."""
 
 ORDERING = "reminding about orders"
 """What one process does at a time, by which a run that was killed is told from one that works."""
@@ -112,15 +117,41 @@ def _asked(name: str, settings: Settings) -> str | None:
     """What a source shows before it is pulled; whether it can be read at all, the pull itself will tell."""
     try:
         return version(name, settings)
-    except SourceError:
+    except DunningError:
         return None
 
 
 def _decided(settings: Settings, warehouse: Warehouse, run_id: str, pulled: PulledOrders, *, live: bool) -> OrderRun:
     now = decide_orders_now(warehouse, settings, live=live)
+    now = _asked_for_repeated(settings, warehouse, run_id, now, pulled, live=live)
     keep_decided(warehouse, now, run_id)
     batch = freeze_due(settings, warehouse, run_id, now, live=live)
     return OrderRun(pulled, live, settings.policy.hash, now, batch=batch)
+
+
+def _asked_for_repeated(
+    settings: Settings, warehouse: Warehouse, run_id: str, now: OrdersNow, pulled: PulledOrders, *, live: bool
+) -> OrdersNow:
+    """Asks shops for the orders that are due again, and decides them by the answer (RULES 8.7).
+
+    A shop tells what changed, and not what was deleted or is no longer visible. Not more than MOST_ASKED_FOR at once,
+    so that first events need not wait; the others, and those of a shop that does not answer, go with the next run.
+    """
+    again = _repeated(now, settings)
+    if again.empty:
+        return now
+    asked = again.head(MOST_ASKED_FOR)
+    pulled.failed |= look_up_orders(settings, warehouse, run_id, asked)
+    sure = asked.loc[~asked["source"].isin([*pulled.failed]), "order_key"]
+    decided = decide_orders_now(warehouse, settings, live=live)
+    return replace(decided, later=frozenset(_repeated(decided, settings)["order_key"]) - frozenset(sure))
+
+
+def _repeated(now: OrdersNow, settings: Settings) -> pd.DataFrame:
+    """Orders of shops whose next event is due and not their first: order_key, order_id, source."""
+    again = now.due.loc[now.due["occurrence"] > 1, ["order_key"]]
+    again = again.merge(now.orders[["order_key", "order_id", "source"]], on="order_key", validate="1:1")
+    return again[again["source"].isin([*shops(settings.policy)])]
 
 
 def freeze_due(settings: Settings, warehouse: Warehouse, run_id: str, now: OrdersNow, *, live: bool) -> Batch | None:

@@ -25,17 +25,21 @@ from dunning_pipeline.tables import ORDER_DECISIONS, ORDER_SERIES, STREAM_STARTS
 
 @dataclass(frozen=True)
 class OrdersNow:
-    """All edited orders, and what was decided about them at the instant `at`."""
+    """All edited orders, and what was decided about them at the instant `at`.
+
+    `later` are keys of orders whose events are due and go with another run.
+    """
 
     at: datetime
     orders: pd.DataFrame
     decided: OrdersDecided
+    later: frozenset[int] = frozenset()
 
     @property
     def due(self) -> pd.DataFrame:
         """The decisions to send an event."""
         decisions = self.decided.decisions
-        return decisions[decisions["decision"] == "remind"]
+        return decisions[(decisions["decision"] == "remind") & ~decisions["order_key"].isin(self.later)]
 
 
 def decide_orders_now(warehouse: Warehouse, settings: Settings, *, live: bool) -> OrdersNow:
@@ -89,7 +93,7 @@ def keep_decided(warehouse: Warehouse, now: OrdersNow, run_id: str) -> None:
 def order_pieces(
     warehouse: Warehouse, settings: Settings, now: OrdersNow, only: Collection[str] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """The events that are due, with the exact body of each, as the outbox freezes them; some at a time.
+    """The events that are due, with the exact body of each, as the outbox freezes them; some at a time, at least once.
 
     Args:
         warehouse: where the changes of edits are.
@@ -99,7 +103,7 @@ def order_pieces(
     """
     due = now.due.merge(now.orders[["order_key", "order_id"]], on="order_key", validate="1:1")
     due = due if only is None else due[due["order_id"].isin(only)]
-    for start in range(0, len(due), PIECE_ROWS):
+    for start in range(0, max(len(due), 1), PIECE_ROWS):
         yield _piece(warehouse, settings, now, due.iloc[start : start + PIECE_ROWS].reset_index(drop=True))
 
 

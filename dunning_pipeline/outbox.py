@@ -112,7 +112,7 @@ class Outbox:
             InvalidRows: a row breaks the declaration of its table.
             WarehouseError: the file cannot be written, or another run is freezing.
         """
-        with self.warehouse.only_one("freezing"):
+        with self.warehouse.only_one(f"freezing {self.stream} reminders"):
             self._remove_broken_off()
             try:
                 size, refused = self._add_pieces(batch, pieces, policy, now)
@@ -160,12 +160,19 @@ class Outbox:
         return batch
 
     def _remove_broken_off(self) -> None:
-        """Removes what belongs to no batch: pieces of a freezing that was killed. Only one freezes at a time."""
+        """Removes what belongs to no batch: pieces of a freezing that was killed. Only one freezes a stream at a time.
+
+        Decisions are kept of the invoice side only.
+        """
+        known = "batch_id not in (select batch_id from dunning.batches)"
+        orphans = {REMINDERS: f"{known} and stream = '{self.stream}'"}
+        if self.stream == STREAM:
+            orphans[BATCH_DECISIONS] = known
         with self.warehouse.transaction() as connection:
-            for table in (REMINDERS, BATCH_DECISIONS):
-                orphans = f"from {table.qualified} where batch_id not in (select batch_id from dunning.batches)"
-                if not fetch(connection, f"select 1 {orphans} limit 1").empty:
-                    connection.execute(f"delete {orphans}")
+            for table, broken_off in orphans.items():
+                found = f"from {table.qualified} where {broken_off}"
+                if not fetch(connection, f"select 1 {found} limit 1").empty:
+                    connection.execute(f"delete {found}")
 
     def newest_live(self) -> Batch | None:
         """The newest live batch: the only one that may be sent (RULES 9.1)."""
@@ -190,8 +197,8 @@ class Outbox:
             among: some that stand together in `ids_to_send`, so that bodies can be read in pieces; None: all.
 
         Returns:
-            The identity columns of `dunning.reminders`, `place`, `body`, and `attempts` (how often it was tried so
-            far).
+            The identity columns of `dunning.reminders`, `place`, `body`, `own_body` (the batch's own where
+            `body` is an earlier one), and `attempts` (how often it was tried so far).
         """
         with self.warehouse.transaction() as connection:
             first, last = (0, LAST_PLACE) if among is None else _places(connection, batch_id, among)

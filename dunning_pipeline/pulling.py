@@ -32,18 +32,28 @@ MOST_LOOK_UPS = 500
 
 
 def pull(
-    settings: Settings, warehouse: Warehouse, table: Table, run_id: str, *, full: bool = False
+    settings: Settings,
+    warehouse: Warehouse,
+    table: Table,
+    run_id: str,
+    *,
+    full: bool = False,
+    only: str | None = None,
 ) -> tuple[Sequence[Staged], Loaded]:
     """Pulls a table from every source that feeds it into the warehouse, all of it or nothing.
 
     What was pulled before is left out where the mapping has a watermark; `full` reads everything and takes columns that
-    are gone as meant so.
+    are gone as meant so; `only` names the one source that is pulled.
 
     Raises:
         SourceError: a source cannot be read as the policy says; nothing has been written.
         TooManyRejectedRows: more than `quality.max_rejected` was rejected; only the rejected rows have been written.
     """
-    feeding = {name: source for name, source in pulled_sources(settings.policy).items() if table.name in source.tables}
+    feeding = {
+        name: source
+        for name, source in pulled_sources(settings.policy).items()
+        if table.name in source.tables and only in (None, name)
+    }
     with warehouse.transaction() as connection:
         before = {name: fetch_progress(connection, name, table.name) for name in feeding}
     with staging_folder(settings.home, run_id, table) as folder:

@@ -31,22 +31,23 @@ class PulledOrders:
 
 
 def pull_orders(settings: Settings, warehouse: Warehouse, run_id: str, *, full: bool = False) -> PulledOrders:
-    """Pulls edits before orders, shops, which yield both, in between. A source that fails keeps no other back."""
+    """Pulls one source after the other, edits before orders; shops yield both. One that fails keeps no other back."""
     pulled, policy = PulledOrders(), settings.policy
     tables = [name for name in order_sources(policy) if name not in shops(policy)]
 
-    def pulled_table(table: Table) -> TableCounts:
+    def pulled_table(name: str, table: Table) -> TableCounts:
         try:
-            staged, loaded = pull(settings, warehouse, table, run_id, full=full)
+            staged, loaded = pull(settings, warehouse, table, run_id, full=full, only=name)
         except DunningError as error:
-            pulled.failed |= dict.fromkeys(tables, error)
+            pulled.failed[name] = error
             return TableCounts()
         pulled.unmapped += loaded.unmapped
         return counted(staged, loaded)
 
-    pulled.edits = pulled_table(ORDER_EDITS)
+    for name in tables:
+        pulled.edits += pulled_table(name, ORDER_EDITS)
+        pulled.orders += pulled_table(name, ORDERS)
     pulled.shops = try_shops(settings, warehouse, run_id, full=full)
-    pulled.orders = pulled_table(ORDERS)
     pulled.edits += pulled.shops.edits
     pulled.orders += pulled.shops.orders
     pulled.unmapped += pulled.shops.unmapped

@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dunning_pipeline import sql
 from dunning_pipeline.errors import DunningError, TooManyRejectedRows
 from dunning_pipeline.policy import Mapping, ShopifySource, resolve, resolve_secret
 from dunning_pipeline.pulling import staging_folder
@@ -41,6 +41,9 @@ from dunning_pipeline.tables import ORDER_EDITS, ORDERS, Table
 PORTION_ORDERS = 2_000
 PORTION_SECONDS = 20.0
 """After so many orders, or so long, what was read is written: as much is read again at most after a pull broke off."""
+
+LOOKED_UP_TOGETHER = 250
+"""Orders that are asked for by their ids before what came of it is written."""
 
 _IDENTITY = Mapping()
 _COLUMNS = {ORDERS.name: ORDER_COLUMNS, ORDER_EDITS.name: EDIT_COLUMNS}
@@ -141,6 +144,32 @@ def try_shops(
     return total
 
 
+def look_up_orders(
+    settings: Settings, warehouse: Warehouse, run_id: str, orders: pd.DataFrame
+) -> dict[str, DunningError]:
+    """Reads orders by their ids as they are now, some at a time; what can no longer be read is missing from now on.
+
+    Args:
+        settings: the policy, the clock.
+        warehouse: where they are kept.
+        run_id: the run.
+        orders: source (a shop), order_id.
+
+    Returns:
+        The error of each shop that did not answer as it should; what it answered before is kept.
+    """
+    failed: dict[str, DunningError] = {}
+    known = shops(settings.policy)
+    for name, of_shop in orders.groupby("source")["order_id"]:
+        try:
+            shop = _Shop(str(name), known[str(name)], shop_reader(str(name), known[str(name)], settings))
+            for start in range(0, len(of_shop), LOOKED_UP_TOGETHER):
+                _look_up(settings, warehouse, shop, run_id, of_shop.iloc[start : start + LOOKED_UP_TOGETHER].tolist())
+        except DunningError as error:
+            failed[str(name)] = error
+    return failed
+
+
 def shop_reader(
     name: str,
     source: ShopifySource,
@@ -185,34 +214,26 @@ def _pull_shop(
         before = fetch_progress(connection, shop.name, ORDERS.name)
     reached = before.watermark if before and before.settings_hash == shop.settings_hash and not full else None
     since = _from(reached, shop.source)
-    continues = _look_up_due(settings, warehouse, shop, run_id, reached, total)
+    continues = False
     for portion in portions(shop.reader.pages(since), shop.portion_orders):
         with staging_folder(settings.home, run_id, ORDERS) as folder:
             _write(settings, warehouse, shop, run_id, folder, portion, reached, total, continues=continues)
         continues = True
 
 
-def _look_up_due(
-    settings: Settings, warehouse: Warehouse, shop: _Shop, run_id: str, reached: Watermark | None, total: ShopPull
-) -> bool:
-    """Reads the orders whose next event is due; what can no longer be read is unknown from now on (RULES 8.7).
-
-    A shop tells what changed, and not what was deleted or is no longer visible. Returns whether there were any.
-    """
-    due = warehouse.fetch(sql.load("due_orders"), {"source": shop.name, "now": settings.clock()})["order_id"]
-    if due.empty:
-        return False
+def _look_up(settings: Settings, warehouse: Warehouse, shop: _Shop, run_id: str, order_ids: Sequence[str]) -> None:
     prefix = shop.source.id_prefix or ""
-    page, gone = shop.reader.by_ids([order_id.removeprefix(prefix) for order_id in due])
+    page, gone = shop.reader.by_ids([order_id.removeprefix(prefix) for order_id in order_ids])
+    with warehouse.transaction() as connection:
+        before = fetch_progress(connection, shop.name, ORDERS.name)
     with staging_folder(settings.home, run_id, ORDERS) as folder:
-        portion = _together([page], None)
-        _write(settings, warehouse, shop, run_id, folder, portion, reached, total, continues=False)
+        portion, reached = _together([page], None), before.watermark if before else None
+        _write(settings, warehouse, shop, run_id, folder, portion, reached, ShopPull(), continues=True)
     with warehouse.transaction() as connection:
         connection.execute(
             "update source.orders set missing_since = $day where list_contains($gone, order_id)",
             {"day": settings.today(), "gone": [prefix + order_id for order_id in gone]},
         )
-    return True
 
 
 def _from(reached: Watermark | None, source: ShopifySource) -> datetime | None:

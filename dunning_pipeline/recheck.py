@@ -76,6 +76,24 @@ def recheck_of(batch: Batch, outbox: Outbox, settings: Settings) -> Recheck:
     return Recheck(partial(look_at_customers, batch, settings), THE_DECISION if same_policy else NOTHING)
 
 
+def with_present_amounts(reminders: pd.DataFrame, stream: str) -> pd.DataFrame:
+    """Reminders as they are to be sent: those without an answer so far identically, unless an amount has changed since.
+
+    What changed goes with the batch's own body, under the same id: Klaviyo records the one that it took first, and
+    nobody is told what is no longer owed (RULES 9.3, 9.4).
+
+    Args:
+        reminders: rows of `Outbox.to_send`.
+        stream: theirs.
+    """
+    own = reminders["own_body"].dropna()
+    difference = _differing_order if stream == ORDERS else _difference
+    pairs = zip(own.index, reminders.loc[own.index, "body"], own, strict=True)
+    changed = [row for row, first, body in pairs if difference(first, body)]
+    body = reminders["body"].mask(reminders.index.isin(changed), reminders["own_body"])
+    return reminders.assign(body=body).drop(columns="own_body")
+
+
 def look_at_customers(batch: Batch, settings: Settings, reminders: pd.DataFrame) -> tuple[int, dict[str, str | None]]:
     """Decides the customers of reminders about invoices afresh, on a scratch copy."""
     today = settings.today()

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from dunning_pipeline.errors import DunningError, SendingRefused
 from dunning_pipeline.guards import why_unusual
 from dunning_pipeline.outbox import Batch, Outbox, OutOfDate, Result
-from dunning_pipeline.recheck import Recheck, recheck_of
+from dunning_pipeline.recheck import Recheck, recheck_of, with_present_amounts
 from dunning_pipeline.resources.klaviyo import (
     BULK_HEAD,
     BULK_TAIL,
@@ -198,7 +198,8 @@ class _Sender:
     def _pages(self, ids: "pd.Series[str]") -> Iterator[pd.DataFrame]:
         """The reminders in pieces, so that memory holds few bodies, and that can be decided afresh in one go."""
         for start in range(0, len(ids), PAGE):
-            yield self.outbox.to_send(self.report.batch.batch_id, ids.iloc[start : start + PAGE])
+            page = self.outbox.to_send(self.report.batch.batch_id, ids.iloc[start : start + PAGE])
+            yield with_present_amounts(page, self.outbox.stream)
 
     def _send_queue(self) -> None:
         while self.queue:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from order_world import POLICY, OrderWorld, order_world
 
+from dunning_pipeline import order_run
 from dunning_pipeline.errors import DunningError, SourceError
+from dunning_pipeline.history import keep_history, restore_history
 from dunning_pipeline.order_run import freeze_due
 from dunning_pipeline.ordering import decide_orders_now, keep_decided
 from dunning_pipeline.outbox import Outbox
@@ -428,3 +430,60 @@ def test_an_order_that_can_no_longer_be_read_is_unknown_and_not_told_again(world
     world.pass_time(hours=24)
     world.run()
     assert (world.told(), world.reason("#1031")) == ([("#1031", 1)], "source_unclear")
+
+
+def test_of_many_orders_due_again_a_run_asks_for_some_and_the_next_for_the_others(
+    world: OrderWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_run, "MOST_ASKED_FOR", 2)
+    names = [f"#{number}" for number in range(2001, 2006)]
+    for name in names:
+        world.shop.place(name, "50.00")
+        world.shop.add_item(name)
+    run_a_minute_later(world)
+    world.pass_time(hours=24)
+    for sent in (2, 4, 5):
+        world.run()
+        assert len([number for _, number in world.told() if number == 2]) == sent
+    assert sorted(world.told()) == sorted([(name, number) for name in names for number in (1, 2)])
+
+
+def test_an_event_that_was_not_sent_and_is_not_due_any_more_stops_no_later_run(world: OrderWorld) -> None:
+    world.shop.add_item("#1031")
+    world.account.faults.plan([Fault.unauthorized()])
+    run_a_minute_later(world)
+    world.shop.pay("#1031")
+    run_a_minute_later(world)
+    assert (world.events(), world.reason("#1031")) == ([], "no_balance")
+    world.shop.place("#1032", "50.00")
+    world.shop.add_item("#1032")
+    run_a_minute_later(world)
+    assert world.told() == [("#1032", 1)]
+
+
+def test_after_a_restoration_nobody_is_told_again_what_was_told_in_a_later_series(world: OrderWorld) -> None:
+    """All edits become known at once then, those of the series that ended and those of the one that lives."""
+    world.shop.add_item("#1031")
+    run_a_minute_later(world)
+    world.shop.pay("#1031")
+    run_a_minute_later(world)
+    world.shop.add_item("#1031")
+    run_a_minute_later(world)
+    keep_history(world.front.warehouse, world.clock())
+    world.front.warehouse.path.unlink()
+    restore_history(world.front.warehouse, world.clock())
+    run_a_minute_later(world)
+    assert world.told() == [("#1031", 1), ("#1031", 1)]
+    world.pass_time(hours=24)
+    world.run()
+    assert len(world.events()) == 3
+
+
+def test_after_a_lost_answer_the_amount_that_is_outstanding_now_is_told(world: OrderWorld) -> None:
+    world.shop.add_item("#1031", "12.50")
+    world.account.faults.plan([Fault.reset_before_acceptance()] * 5)
+    run_a_minute_later(world)
+    assert world.events() == []
+    world.shop.pay("#1031", "5.00")
+    run_a_minute_later(world)
+    assert [event["outstanding"] for event in world.events()] == [7.5]

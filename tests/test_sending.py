@@ -419,17 +419,32 @@ def test_when_nothing_is_answered_any_more_the_run_ends(desk: Desk, klaviyo: Kla
     assert report.left == report.batch.size
 
 
-def test_a_later_batch_of_the_day_repeats_the_body_of_the_first_attempt(desk: Desk, klaviyo: Klaviyo) -> None:
+def owing(reminder_id: str, text: str, outstanding: int = 5) -> str:
+    """A body with the figures of a reminder about no listed invoice."""
+    entry = json.loads(body(reminder_id, text=text))
+    figures = dict.fromkeys(("due", "overdue", "due_count", "overdue_count", "outstanding_count"), 0)
+    carrying = dict.fromkeys(("carrying_invoice_total", "carrying_invoice_outstanding"), outstanding)
+    (event,) = entry["attributes"]["events"]["data"]
+    event["attributes"]["properties"] |= {"invoices": [], "totals_by_currency": [], "currency": "EUR"}
+    event["attributes"]["properties"] |= {**figures, **carrying, "outstanding": outstanding}
+    return json.dumps(entry)
+
+
+@pytest.mark.parametrize(("outstanding", "repeated"), [(5, "morning"), (4, "noon")], ids=["the same", "less"])
+def test_a_later_batch_of_the_day_repeats_the_body_of_the_first_attempt_unless_an_amount_changed(
+    desk: Desk, klaviyo: Klaviyo, outstanding: int, repeated: str
+) -> None:
     klaviyo.lost = ALWAYS
-    desk.freeze(["r-1"], [body("r-1", text="morning")])
+    desk.freeze(["r-1"], [owing("r-1", "morning")])
     desk.send()
     klaviyo.lost = ()
-    desk.freeze(["r-1", "r-2"], [body("r-1", text="noon"), body("r-2", text="noon")])
+    noon = {"morning": owing("r-1", "morning"), "noon": owing("r-1", "noon", outstanding)}
+    desk.freeze(["r-1", "r-2"], [noon["noon"], owing("r-2", "noon")])
     desk.send()
     sent = [json.loads(text)["data"]["attributes"]["events-bulk-create"]["data"] for text in desk.account.bodies]
     assert sent == [
-        *[[json.loads(body("r-1", text="morning"))]] * MOST_ATTEMPTS,
-        [json.loads(body("r-1", text="morning")), json.loads(body("r-2", text="noon"))],
+        *[[json.loads(noon["morning"])]] * MOST_ATTEMPTS,
+        [json.loads(noon[repeated]), json.loads(owing("r-2", "noon"))],
     ]
     assert desk.sent_ids() == ["r-1", "r-2"]
 

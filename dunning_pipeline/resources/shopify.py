@@ -73,6 +73,12 @@ query EditedOrders($ids: [ID!]!) {{
 }}
 {ORDER_FIELDS}{SALE_FIELDS}"""
 
+ORDERS_BY_ID_QUERY = f"""
+query OrdersById($ids: [ID!]!) {{
+  nodes(ids: $ids) {{ ... on Order {{ ...OrderFields }} }}
+}}
+{ORDER_FIELDS}"""
+
 MORE_EDITS_QUERY = f"""
 query MoreEdits($id: ID!, $first: Int!, $after: String) {{
   order(id: $id) {{ agreements(first: $first, after: $after) {{ {_AGREEMENTS} }} }}
@@ -92,6 +98,8 @@ query Newest($changed: String) {
   }
 }
 """
+
+_FIRST_SIZES = {ORDERS_QUERY: FIRST_PAGE, EDITS_QUERY: FIRST_DETAILS, ORDERS_BY_ID_QUERY: FIRST_PAGE}
 
 ORDER_COLUMNS = (
     *("order_id", "name", "customer_id", "customer_name", "email", "phone", "language", "currency", "total"),
@@ -131,7 +139,7 @@ class ShopReader:
 
     api: ShopifyApi
     clock: Clock
-    _sizes: dict[str, int] = field(default_factory=lambda: {ORDERS_QUERY: FIRST_PAGE, EDITS_QUERY: FIRST_DETAILS})
+    _sizes: dict[str, int] = field(default_factory=lambda: dict(_FIRST_SIZES))
     _costs: dict[str, float] = field(default_factory=dict)
 
     def pages(self, since: datetime | date | None) -> Iterator[Page]:
@@ -155,14 +163,12 @@ class ShopReader:
                 return
 
     def by_ids(self, order_ids: Sequence[str]) -> tuple[Page, list[str]]:
-        """Some orders as they are now, with their edits, and the ids of those that can no longer be read."""
-        read_at = self.clock()
+        """Some orders as they are now, without their edits, and the ids of those that can no longer be read."""
+        read_at, wanted = self.clock(), [f"{_ORDER_GID}{order_id}" for order_id in order_ids]
         with _needing_fields(self.api):
-            detailed = list(self._with_edits([f"{_ORDER_GID}{order_id}" for order_id in order_ids]))
-            orders = [order_row(node) for node in detailed]
-            page = Page(read_at, orders, [edit for node in detailed for edit in self._edits(node)])
+            orders = [order_row(node) for node in self._by_ids(ORDERS_BY_ID_QUERY, wanted)]
         found = {order["order_id"] for order in orders}
-        return page, [order_id for order_id in order_ids if order_id not in found]
+        return Page(read_at, orders, []), [order_id for order_id in order_ids if order_id not in found]
 
     def newest(self, since: datetime | date | None) -> list[Newest]:
         """The orders that changed last, at or after `since`; ten at most, in one cheap request."""
@@ -182,9 +188,12 @@ class ShopReader:
         )
 
     def _with_edits(self, ids: Sequence[str]) -> Iterator[Document]:
+        return self._by_ids(EDITS_QUERY, ids)
+
+    def _by_ids(self, document: str, ids: Sequence[str]) -> Iterator[Document]:
         read = 0
         while rest := ids[read:]:
-            answer, size = self._sized(EDITS_QUERY, partial(_id_variables, rest), len(rest))
+            answer, size = self._sized(document, partial(_id_variables, rest), len(rest))
             yield from (node for node in answer["nodes"] if node)
             read += size
 

@@ -29,6 +29,7 @@ tried as (
 select
     r.reminder_id, r.stream, r.batch_id, r.customer_id, r.level, r.carrying_invoice_id, r.order_id, r.first_edit_id,
     r.workflow, r.action, r.occurrence, r.customer_key, r.invoice_key, r.place, coalesce(t.open_body, r.body) as body,
+    case when t.open_body <> r.body then r.body end as own_body,
     coalesce(t.attempts, 0) as attempts
 from chosen as r
 left join tried as t using (reminder_id)
