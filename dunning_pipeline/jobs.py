@@ -100,24 +100,14 @@ def send_op(
         description=summary(report),
         metadata={
             "dagster/row_count": len(history),
-            "batch_id": report.batch.batch_id,
-            "as_of": report.batch.as_of.isoformat(),
-            "size": report.batch.size,
-            "already": report.already,
-            **report.outcomes,
-            "left": report.left,
-            "unresolved": report.unresolved,
-            "requests": report.requests,
+            **_sent_figures(report),
             "history_files": ", ".join(kept.files) or "nothing new",
             "preview": preview(history),
             "longest_lock_seconds": warehouse.longest_hold(),
         },
     )
     publish(context, warehouse)
-    if report.left:
-        # A failed run is what the sensor asks for again, and a lost answer is resolved by sending again (RULES 9.3).
-        reason = report.error or "Klaviyo may have accepted what is left, which the next run sends once more"
-        raise dg.Failure(f"{summary(report)}; {reason}", allow_retries=False)
+    _fail_where_some_are_left(report)
     if unkept:
         raise dg.Failure(f"{summary(report)}; {unkept}", allow_retries=False)
     yield dg.Output(None)
@@ -144,6 +134,26 @@ def summary(report: Report) -> str:
         f"batch of {report.batch.as_of} with {report.batch.size} reminders: {outcomes or 'nothing to send'}, "
         f"{report.already} done before, {report.left} left"
     )
+
+
+def _sent_figures(report: Report) -> Metadata:
+    return {
+        "batch_id": report.batch.batch_id,
+        "as_of": report.batch.as_of.isoformat(),
+        "size": report.batch.size,
+        "already": report.already,
+        **report.outcomes,
+        "left": report.left,
+        "unresolved": report.unresolved,
+        "requests": report.requests,
+    }
+
+
+def _fail_where_some_are_left(report: Report) -> None:
+    """A failed run is what a sensor asks for again, and a lost answer is resolved by sending again (RULES 9.3)."""
+    if report.left:
+        reason = report.error or "Klaviyo may have accepted what is left, which the next run sends once more"
+        raise dg.Failure(f"{summary(report)}; {reason}", allow_retries=False)
 
 
 @dg.job(
@@ -190,9 +200,8 @@ def order_op(
     publish_now_and_then(context, warehouse)
     if run.unusual and not config.confirm:
         raise dg.Failure(run.unusual, allow_retries=False)
-    if run.report and run.report.left:
-        reason = run.report.error or "Klaviyo may have accepted what is left, which the next run sends once more"
-        raise dg.Failure(f"{summary(run.report)}; {reason}", allow_retries=False)
+    if run.report:
+        _fail_where_some_are_left(run.report)
     if unkept:
         raise dg.Failure(str(unkept), allow_retries=False)
     yield dg.Output(None)
@@ -232,14 +241,7 @@ def _materialized(run: OrderRun, held: float) -> Iterator[dg.AssetMaterializatio
         yield dg.AssetMaterialization(
             asset_key(SENT_HISTORY),
             description=summary(run.report),
-            metadata={
-                "batch_id": run.report.batch.batch_id,
-                "size": run.report.batch.size,
-                **run.report.outcomes,
-                "left": run.report.left,
-                "unresolved": run.report.unresolved,
-                "requests": run.report.requests,
-            },
+            metadata=_sent_figures(run.report),
         )
 
 

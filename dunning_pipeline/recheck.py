@@ -32,6 +32,9 @@ _AMOUNTS = ("due", "overdue", "outstanding", "due_count", "overdue_count", "outs
 Look = Callable[[pd.DataFrame], tuple[int, Mapping[str, str | None]]]
 """Decides afresh whom some reminders are for: the latest change it knows, and what changed about each, in words."""
 
+Difference = Callable[[str, str], str | None]
+"""How the amounts of two bodies of a reminder differ, in words; None if they do not."""
+
 NOTHING, THE_DECISION = -1, 0
 
 
@@ -118,9 +121,17 @@ def look_at_orders(
     decisions = now.decided.decisions.merge(now.orders[["order_key", "order_id"]], on="order_key", validate="1:1")
     reasons = decisions.set_index("order_id")["reason"].astype("str")
     why = "it is not due now: " + reminders["order_id"].map(reasons).fillna("another event is")
-    return known_until, {
-        reminder_id: _differing_order(body, bodies[reminder_id]) if reminder_id in bodies else reason
-        for reminder_id, body, reason in zip(reminders["reminder_id"], reminders["body"], why, strict=True)
+    held = dict(zip(reminders["reminder_id"], why, strict=True))
+    return known_until, _changes(reminders, bodies, held, _differing_order)
+
+
+def _changes(
+    reminders: pd.DataFrame, bodies: Mapping[str, str], held: Mapping[str, str], difference: Difference
+) -> dict[str, str | None]:
+    """What has changed about each reminder, by its id: how its amounts differ now, or why it is not decided."""
+    return {
+        reminder_id: difference(body, bodies[reminder_id]) if reminder_id in bodies else held[reminder_id]
+        for reminder_id, body in zip(reminders["reminder_id"], reminders["body"], strict=True)
     }
 
 
@@ -143,11 +154,7 @@ def what_changed(reminders: pd.DataFrame, decisions: pd.DataFrame, decided: pd.D
         decided: the reminders made of them, with their bodies.
     """
     bodies = dict(zip(decided["reminder_id"], decided["body"], strict=True))
-    held = _why_not(reminders, decisions)
-    return {
-        reminder_id: _difference(body, bodies[reminder_id]) if reminder_id in bodies else held[reminder_id]
-        for reminder_id, body in zip(reminders["reminder_id"], reminders["body"], strict=True)
-    }
+    return _changes(reminders, bodies, _why_not(reminders, decisions), _difference)
 
 
 def _why_not(reminders: pd.DataFrame, decisions: pd.DataFrame) -> Mapping[str, str]:
