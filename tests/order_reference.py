@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -85,11 +85,17 @@ class Sent:
     accepted_at: datetime | None = None
     doubtful_at: datetime | None = None
     held_at: datetime | None = None
+    open_at: datetime | None = None
 
     @property
     def latest(self) -> datetime:
-        known = [at for at in (self.accepted_at, self.doubtful_at, self.held_at) if at]
+        known = [at for at in (self.accepted_at, self.doubtful_at, self.held_at, self.open_at) if at]
         return max(known, default=ALWAYS)
+
+    @property
+    def latest_of_its_edit(self) -> datetime:
+        """Without what has no answer today, which goes again under its id."""
+        return replace(self, open_at=None).latest
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,11 @@ class Chains:
         latest = max(older, key=lambda other: other.name, default=None)
         return latest if latest and latest.cancelled_at else None
 
+    def is_edit(self, edit: Edit) -> bool:
+        """An order that was created in place of none that is known was placed, and not edited."""
+        order = self.orders.get(edit.order_id)
+        return edit.kind != "replacement" or edit.order_id in self.replaces or bool(order and self._named(order))
+
     def lineage(self, last: Order) -> list[Order]:
         """From the first order to the one that stands for them all now."""
         orders = [last]
@@ -250,7 +261,8 @@ class Story:
     def __init__(self, shop: Shop, rules: Rules, chains: Chains, orders: list[Order]) -> None:
         self.shop, self.rules, self.chains, self.orders = shop, rules, chains, orders
         self.ids = {order.order_id for order in orders}
-        self.edits = [edit for edit in shop.edits if edit.order_id in self.ids] + self._replacements()
+        told = [edit for edit in shop.edits if edit.order_id in self.ids]
+        self.edits = [edit for edit in told if chains.is_edit(edit)] + self._replacements()
         self.by_party = [edit for edit in self.edits if self._is_by_party(edit)]
         self.qualifying = [edit for edit in self.by_party if edit.edited_at >= rules.start_at]
         self.seen = sorted(
@@ -275,7 +287,8 @@ class Story:
 
     def _editor(self, order: Order) -> str | None:
         """The party known to have edited an order last; one that nobody edited was made by that of the one before."""
-        edits = [edit for edit in self.shop.edits if edit.order_id == order.order_id and edit.edited_by]
+        told = [edit for edit in self.shop.edits if edit.order_id == order.order_id and edit.edited_by]
+        edits = [edit for edit in told if self.chains.is_edit(edit)]
         if edits:
             return max(edits, key=lambda edit: (edit.edited_at, edit.edit_id)).edited_by
         older = self.chains.replaces.get(order.order_id)
@@ -342,7 +355,8 @@ class Story:
             own = [series for series in self.series if series.since <= max([sent.latest, *places])][-1:]
         for series in own:
             series.occurrence = max(series.occurrence, sent.occurrence)
-            series.latest = max(series.latest, sent.latest)
+            its_edit = series.first_edit.edit_id == sent.first_edit_id
+            series.latest = max(series.latest, sent.latest_of_its_edit if its_edit else sent.latest)
             if sent.accepted_at:
                 series.accepted_at = max(series.accepted_at or ALWAYS, sent.accepted_at)
 

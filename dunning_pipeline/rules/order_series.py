@@ -54,7 +54,7 @@ class OrderFacts:
             cancelled_at.
         sent: what was sent of each series: order_key, first_edit_id, occurrence (the last one accepted; 0: none),
             accepted_at (the last one accepted), doubtful_at (the last one of an earlier day of which nobody knows),
-            held_at (the last one that the allow list kept back under the present policy).
+            open_at (the same of today), held_at (the last one that the allow list kept back under the present policy).
         rejections: reminder_id, policy_hash and email, phone, external_id as they were when Klaviyo rejected it.
     """
 
@@ -167,7 +167,15 @@ def derive_series(facts: OrderFacts, reminders: OrderReminders, start: datetime)
 
 
 def _with_replacements(edits: pd.DataFrame, lineages: Lineages) -> pd.DataFrame:
-    """With an edit for each order that replaces another and comes without one: by who edited that one last (8.5)."""
+    """With an edit for each order that replaces another and comes without one: by who edited that one last (8.5).
+
+    Without those of orders that were created in place of none that is known: all names of a shop may end with a letter,
+    and an order that was placed is not edited.
+    """
+    recreated = lineages.orders.loc[
+        (lineages.replaced >= 0) | (lineages.orders["replaces_order_key"] >= 0).to_numpy(), "order_key"
+    ]
+    edits = edits[(edits["kind"] != "replacement") | edits["order_key"].isin(recreated)]
     parties = _last_parties(edits, lineages)
     told = edits.loc[edits["kind"] == "replacement", "order_key"]
     rows = np.flatnonzero((lineages.replaced >= 0) & ~lineages.orders["order_key"].isin(told).to_numpy())
@@ -329,17 +337,18 @@ def sent_of_series(derived: Derived, sent: pd.DataFrame) -> pd.DataFrame:
 
     The edit that began it may be another one now, or its series have ended before, because the policy counts other
     edits or balances or because an edit came late. What was sent meanwhile counts all the same, so that nobody gets
-    two events for one.
+    two events for one; so does what had no answer today, which under another edit would not go again under its id.
 
     Returns:
         occurrence (0: none), accepted_at, doubtful_at, held_at (int64 microseconds, NO_TIME: never) by row of
         `derived.series`.
     """
-    times = {name: microseconds(sent[name]) for name in ("accepted_at", "doubtful_at", "held_at")}
+    times = {name: microseconds(sent[name]) for name in ("accepted_at", "doubtful_at", "held_at", "open_at")}
     latest = np.maximum.reduce([*times.values()])
     row = derived.lineages.rows(sent["order_key"])
     lineage = np.append(derived.lineages.first, -1)[row]
-    of = _rows_of_texts(derived.series["first_edit_id"], sent["first_edit_id"])
+    begun = _rows_of_texts(derived.series["first_edit_id"], sent["first_edit_id"])
+    of = begun.copy()
     in_lineage = np.append(derived.series["lineage"], -1)[of] == lineage
     in_time = latest <= np.append(derived.series["ended_at"], NO_TIME)[of]
     astray = np.flatnonzero(~(in_lineage & in_time) | (of < 0))
@@ -348,6 +357,8 @@ def sent_of_series(derived: Derived, sent: pd.DataFrame) -> pd.DataFrame:
     same = np.append(derived.edits["lineage"], -1)[edit] == lineage[astray]
     edited = np.where(same, np.append(derived.edits["at"], NO_TIME)[edit], NO_TIME)
     of[astray] = _in_force(derived.series, lineage[astray], np.maximum(latest[astray], edited))
+    open_at = np.where(of == begun, NO_TIME, times.pop("open_at"))
+    times["doubtful_at"] = np.maximum(times["doubtful_at"], open_at)
     known = of >= 0
     figures = pd.DataFrame({"occurrence": sent["occurrence"].to_numpy(dtype="int64"), **times})[known]
     empty = {"occurrence": 0, **dict.fromkeys(times, NO_TIME)}

@@ -173,6 +173,7 @@ class Generator:
                     accepted_at=accepted_at,
                     doubtful_at=self.maybe_sent(now, 0.1),
                     held_at=self.maybe_sent(now, 0.1),
+                    open_at=self.maybe_sent(now, 0.1),
                 )
             )
 

@@ -401,6 +401,18 @@ def test_an_event_of_which_nobody_knows_counts_for_the_hours_and_is_decided_agai
     assert (row.occurrence, row.reminder_id) == (1, reminder_id("1", "E1@0", 1))
 
 
+def test_an_event_without_an_answer_today_goes_again_at_once_under_its_id() -> None:
+    row = one(shop(*left(), Sent("1", "E1@0", open_at=at(1))), RULES, at(2))
+    assert (row.reason, row.reminder_id) == (None, reminder_id("1", "E1@0", 1))
+
+
+def test_an_event_without_an_answer_today_counts_for_the_hours_once_another_edit_is_the_first() -> None:
+    story = shop(edit(-1), seen(-1, 1_000), *left(), Sent("1", "E1@0", open_at=at(1)))
+    assert reason(story, at(1 + DAY, microseconds=-1)) == "waiting"
+    row = one(story, RULES, at(1 + DAY))
+    assert (row.occurrence, row.reminder_id) == (1, reminder_id("1", "E1@-1", 1))
+
+
 def test_the_latest_of_what_was_accepted_doubtful_and_held_counts() -> None:
     story = shop(*left(), Sent("1", "E1@0", 2, at(1), doubtful_at=at(30), held_at=at(28)))
     row = one(story, RULES, at(31))

@@ -306,6 +306,14 @@ def test_a_series_that_ended_before_the_replacement_is_none_of_the_replacement()
     assert ([row.state for row in series_of(story, "1")], series_of(story, "1A")) == (["paid"], [])
 
 
+def test_an_order_that_was_created_in_place_of_none_that_is_known_was_placed_and_not_edited() -> None:
+    """In a shop whose names end with a letter each new order looks as if it were created again."""
+    story = shop(order(name="#2001E"), edit(0, kind="replacement"), seen(1, 1_000))
+    assert states(story, edited_by=("any",)) == []
+    edited = replace(story, edits=[*story.edits, edit(2)], observations=[*story.observations, seen(3, 1_000)])
+    assert first_edits(edited, edited_by=("any",)) == ["E1@2"]
+
+
 def test_a_second_replacement_is_an_order_of_its_own() -> None:
     orders = [order("7"), order("8", 1, replaces_order_id="7"), order("9", 2, replaces_order_id="7")]
     story = shop(*orders, edit(0, "7"), seen(0.5, 900, "7"), seen(3, 900, "8"), seen(3, 900, "9"))
