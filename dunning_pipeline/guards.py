@@ -9,6 +9,7 @@ import pandas as pd
 
 from dunning_pipeline.outbox import Batch, Outbox
 from dunning_pipeline.policy import Sending
+from dunning_pipeline.rules.order_series import STREAM as ORDERS
 
 ALWAYS_USUAL = 100
 """Reminders of which growth is never asked: small numbers double and treble by chance."""
@@ -23,9 +24,12 @@ def why_unusual(outbox: Outbox, batch: Batch, sending: Sending) -> str | None:
     found = unusual_size(size, batch.as_of, outbox.sent_days(batch.as_of), sending)
     if found is None:
         return None
+    # Each change of an order makes a newer batch of what is due, so that an id would not be the latest for long.
+    by_id = f"run --send --confirm-batch {batch.batch_id}"
+    command = "orders run --send --confirm" if batch.stream == ORDERS else by_id
     return (
         f"batch {batch.batch_id} would send {size} reminders, {found}; look at it, and if it is right, confirm it: "
-        f"dunning run --send --confirm-batch {batch.batch_id}"
+        f"dunning {command}"
     )
 
 

@@ -2,7 +2,7 @@
 side. They never open the warehouse.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import takewhile
@@ -29,6 +29,7 @@ from dunning_pipeline.runs import (
 from dunning_pipeline.sending import may_send
 from dunning_pipeline.settings import Settings
 from dunning_pipeline.tables import ORDER_SERIES, REMINDERS, SENT_HISTORY
+from dunning_pipeline.threads import side_by_side
 
 PAUSES_SECONDS = (60, 600)
 """Between a failed send and the next try of the same batch; after one try more the sensor gives up."""
@@ -275,12 +276,13 @@ def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: fl
     runs = instance.get_run_records(dg.RunsFilter(job_name=ORDER_JOB), limit=RUNS_LOOKED_AT)
     if any(_is_underway(record, settings, now) for record in runs):
         return OrdersView(at, underway=True)
-    latest_id, metadata = _latest_order_run(instance)
+    left = _left_by_order_runs(instance)
+    latest_id, metadata = next(iter(left.items()), ("", {}))
     last = states_from(str(metadata[SOURCE_STATES].value)) if metadata else None
     is_of_today = any(settings.is_today(state.pulled_at) for state in (last or {}).values())
     waits = NEEDS_CONFIRMATION in metadata and is_of_today and not _is_sent(instance, latest_id)
     unusual = str(metadata[NEEDS_CONFIRMATION].value) if waits else None
-    failed = [] if unusual else _failures(runs)
+    failed = _failures(runs, {run_id for run_id, told in left.items() if NEEDS_CONFIRMATION in told})
     showing, unreadable = _ask_sources(settings)
     return OrdersView(
         now=at,
@@ -296,13 +298,11 @@ def gather_orders_view(instance: dg.DagsterInstance, settings: Settings, now: fl
     )
 
 
-def _latest_order_run(instance: dg.DagsterInstance) -> tuple[str, Mapping[str, dg.MetadataValue]]:
-    """The latest run of the order side, and what it left; runs that only decided, as by hand, left nothing."""
-    for record in instance.fetch_materializations(asset_key(ORDER_SERIES), limit=RUNS_LOOKED_AT).records:
-        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
-        if SOURCE_STATES in metadata:
-            return record.run_id, metadata
-    return "", {}
+def _left_by_order_runs(instance: dg.DagsterInstance) -> dict[str, Mapping[str, dg.MetadataValue]]:
+    """What the latest runs of the order side left, the latest first; those that only decided left nothing."""
+    records = instance.fetch_materializations(asset_key(ORDER_SERIES), limit=RUNS_LOOKED_AT).records
+    left = {record.run_id: record.asset_materialization.metadata for record in records if record.asset_materialization}
+    return {run_id: metadata for run_id, metadata in left.items() if SOURCE_STATES in metadata}
 
 
 _ON_ITS_WAY = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
@@ -321,22 +321,36 @@ def _is_underway(record: dg.RunRecord, settings: Settings, now: float) -> bool:
     return not has_had_it and now - record.update_timestamp.timestamp() < STARTING_SECONDS
 
 
-def _failures(records: Sequence[dg.RunRecord]) -> list[dg.RunRecord]:
-    """The latest runs as far as they failed, the latest first; one that was killed counts once Dagster knows of it."""
+def _failures(records: Sequence[dg.RunRecord], waiting: Collection[str]) -> list[dg.RunRecord]:
+    """The latest runs as far as they failed, the latest first; one that was killed counts once Dagster knows of it.
+
+    Those in `waiting` did their work, and failed to tell that somebody has to confirm what is due.
+    """
     over = [record for record in records if record.dagster_run.status in _FINISHED]
-    return list(takewhile(lambda record: record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS, over))
+    return list(takewhile(lambda record: _has_failed(record.dagster_run, waiting), over))
+
+
+def _has_failed(run: dg.DagsterRun, waiting: Collection[str]) -> bool:
+    return run.status is not dg.DagsterRunStatus.SUCCESS and run.run_id not in waiting
 
 
 def _ask_sources(settings: Settings) -> tuple[dict[str, str | None], dict[str, str]]:
-    """What each source shows, and why others could not be asked: a failed read is not an empty shop."""
+    """What each source shows, and why others could not be asked: a failed read is not an empty shop.
+
+    All are asked at once, so that those that hang hold the tick up no longer than one does.
+    """
     showing: dict[str, str | None] = {}
     unreadable: dict[str, str] = {}
-    for name in order_sources(settings.policy):
+
+    def ask(name: str) -> None:
         try:
             showing[name] = version(name, settings)
         except DunningError as error:
             unreadable[name] = str(error)
-    return showing, unreadable
+
+    sources = order_sources(settings.policy)
+    side_by_side(ask, sources, threads=len(sources))
+    return {name: showing[name] for name in sources if name in showing}, unreadable
 
 
 @dg.sensor(

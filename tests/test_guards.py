@@ -84,8 +84,13 @@ def test_the_ten_latest_days_count(outbox: Outbox) -> None:
     assert outbox.sent_days(TODAY)["size"].tolist() == list(range(1, 11))
 
 
-@pytest.mark.parametrize("stream", ["invoice", "order"])
-def test_a_batch_of_either_stream_is_measured_by_what_it_would_still_send(tmp_path: Path, stream: str) -> None:
+@pytest.mark.parametrize(
+    ("stream", "command"),
+    [("invoice", "dunning run --send --confirm-batch noon"), ("order", "dunning orders run --send --confirm")],
+)
+def test_a_batch_of_either_stream_is_measured_by_what_it_would_still_send(
+    tmp_path: Path, stream: str, command: str
+) -> None:
     outbox = Outbox(empty_warehouse(tmp_path / "warehouse.duckdb"), stream)
     limits = Sending(max_batch=2)
     send_on(outbox, TODAY, "morning", 3)
@@ -99,5 +104,5 @@ def test_a_batch_of_either_stream_is_measured_by_what_it_would_still_send(tmp_pa
     assert noon is not None
     assert why_unusual(outbox, noon, limits) == (
         "batch noon would send 3 reminders, more than sending.max_batch (2); look at it, and if it is right, confirm "
-        "it: dunning run --send --confirm-batch noon"
+        f"it: {command}"
     )

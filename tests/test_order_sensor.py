@@ -255,9 +255,14 @@ def test_too_many_events_wait_for_somebody_while_changes_are_pulled(watch: Watch
     words = sentence(watch.answer())
     assert "would send 2 reminders, more than sending.max_batch (1)" in words
     assert "the next event is due at 2026-11-16 08:32:00 UTC" in words
+    assert "dunning orders run --send --confirm" in words
     watch.world.pass_time(seconds=5)
+    watch.world.shop.faults.when(lambda _: FAULTS["500"])
+    assert not watch.run().success
+    assert sentence(watch.answer()).startswith("the last 1 runs of order_reminders failed")
+    watch.world.shop.faults.clear()
     watch.world.shop.pay("#2")
-    assert why(watch.answer()) == "storefront changed"
+    assert why(watch.answer(later=11)) == "storefront changed"
     assert watch.run().success
     assert watch.world.told() == [("#1", 1)]
 
