@@ -14,8 +14,10 @@ from dunning_pipeline import sql
 from dunning_pipeline.errors import DunningError
 from dunning_pipeline.explaining.explanation import Step
 from dunning_pipeline.explaining.texts import money
+from dunning_pipeline.ordering import known_start
+from dunning_pipeline.resources.order_facts import fetch_order_facts
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
-from dunning_pipeline.rules.order_series import ANYBODY
+from dunning_pipeline.rules.order_series import derive_series
 from dunning_pipeline.settings import Settings
 
 Rows = Sequence[Any]
@@ -75,9 +77,13 @@ def explain_order(settings: Settings, order: str, day: date) -> list[Step]:
             name: [*fetch(connection, sql.load(f"explained_order_{name}"), parameters).itertuples()]
             for name in ("state", "edits", "seen", "series", "decisions", "sent")
         }
+        facts = fetch_order_facts(connection, settings.policy, settings.clock())
+        # Before the first run no edit counts: it will begin with that one.
+        start = known_start(connection, settings.policy, live=settings.policy.sending.live) or settings.clock()
+    edits = derive_series(facts, settings.policy.order_reminders, start).edits.set_index("edit_id")
     told = [
         Step("The order", tuple(_order(rows["state"][0], zone)), ("8.1",)),
-        Step("What was done to it", tuple(_edits(rows["edits"], settings, zone)), ("8.1", "8.5")),
+        Step("What was done to it", tuple(_edits(rows["edits"], edits, start, settings)), ("8.1", "8.5")),
         Step("What was seen of it", tuple(_seen(rows["seen"], zone)), ("8.1", "8.3")),
         Step("Series", tuple(_series(rows["series"], zone)), ("8.1", "8.4")),
         Step(DECISIONS, tuple(_decisions(rows["decisions"], zone)), ("8.2", "8.6")),
@@ -94,12 +100,19 @@ def _order(row: Any, zone: ZoneInfo) -> Iterator[str]:
         yield f"It can no longer be read since {row.missing_since:%Y-%m-%d}."
 
 
-def _edits(rows: Rows, settings: Settings, zone: ZoneInfo) -> Iterator[str]:
-    counted = settings.policy.order_reminders.edited_by
+def _edits(rows: Rows, judged: pd.DataFrame, start: datetime, settings: Settings) -> Iterator[str]:
+    """`judged` are the edits that the rules know, by id; those from `start` on count."""
+    zone, counted = settings.policy.organisation.zone, settings.policy.order_reminders.edited_by
     for row in rows:
-        counts = ANYBODY in counted or row.edited_by in counted
+        if row.edit_id not in judged.index:
+            why = "does not count: no order is known that this one was created in place of"
+        elif not judged.at[row.edit_id, "by_party"]:
+            why = f"does not count: order_reminders.edited_by is {', '.join(counted)}"
+        elif not judged.at[row.edit_id, "qualifies"]:
+            why = f"does not count: edits do from {_at(pd.Timestamp(start), zone)} on (order_reminders.start_at)"
+        else:
+            why = "counts"
         app = f" through {row.app_title}" if isinstance(row.app_title, str) else ""
-        why = "counts" if counts else f"does not count: order_reminders.edited_by is {', '.join(counted)}"
         yield f"{_at(row.edited_at, zone)}: {row.kind or 'edit'} by {row.edited_by}{app}, which {why}."
     if not rows:
         yield "No edit of it is known."

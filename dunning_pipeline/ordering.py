@@ -55,18 +55,26 @@ def decide_orders_now(warehouse: Warehouse, settings: Settings, *, live: bool) -
     return OrdersNow(now, facts.orders, decide_orders(facts, settings.policy, start, now))
 
 
-def _start(connection: duckdb.DuckDBPyConnection, policy: Policy, now: datetime, *, live: bool) -> datetime:
-    """From when on edits count (RULES 8.1): as the policy says, else since the stream was first run live.
-
-    Before it ever was, since its first dry run, so that a dry run shows what would be sent. A warehouse that was
-    restored knows from its history that events were sent before.
-    """
+def known_start(connection: duckdb.DuckDBPyConnection, policy: Policy, *, live: bool) -> datetime | None:
+    """From when on edits count (RULES 8.1), for runs that are live or not; None before the first of them."""
     if policy.order_reminders.start_at is not None:
         return policy.order_reminders.start_at
     starts = fetch(connection, sql.load("stream_starts"), {"stream": STREAM}).set_index("live")["started_at"]
     if len(starts) and (True in starts or not live):
         started: pd.Timestamp = starts.loc[max(starts.index)]
         return started.to_pydatetime()
+    return None
+
+
+def _start(connection: duckdb.DuckDBPyConnection, policy: Policy, now: datetime, *, live: bool) -> datetime:
+    """From when on edits count (RULES 8.1): as the policy says, else since the stream was first run live, maybe now.
+
+    Before it ever was, since its first dry run, so that a dry run shows what would be sent. A warehouse that was
+    restored knows from its history that events were sent before.
+    """
+    known = known_start(connection, policy, live=live)
+    if known is not None:
+        return known
     # Shops tell when an edit was made in whole seconds, so one of this very second would seem to be earlier.
     second = now.replace(microsecond=0)
     row = {"stream": STREAM, "live": live, "started_at": second}

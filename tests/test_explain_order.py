@@ -33,8 +33,8 @@ def world(tmp_path: Path) -> Iterator[OrderWorld]:
         yield found
 
 
-def story(world: OrderWorld, day: date) -> dict[str, tuple[str, ...]]:
-    return {step.title: step.sentences for step in explain_order(world.settings, "#1031", day)}
+def story(world: OrderWorld, day: date, order: str = "#1031") -> dict[str, tuple[str, ...]]:
+    return {step.title: step.sentences for step in explain_order(world.settings, order, day)}
 
 
 def test_the_story_tells_edits_observations_series_decisions_and_events(world: OrderWorld) -> None:
@@ -76,3 +76,18 @@ def test_an_order_is_known_by_its_id_too_and_an_unknown_one_is_named(world: Orde
 
 def test_every_reason_has_a_meaning() -> None:
     assert set(MEANINGS) == set(ORDER_REASONS)
+
+
+def test_an_edit_says_why_it_does_not_count(world: OrderWorld) -> None:
+    world.policy = world.policy.replace("2026-01-01T00:00:00Z", "2026-11-16T08:31:01Z")
+    world.shop.place("#2001E", "50.00")
+    world.pass_time(minutes=1)
+    world.run()
+    assert story(world, FIRST_DAY)["What was done to it"] == (
+        "2026-11-16 09:31:00: order_edit by customer_portal through Cleverific, which does not count: "
+        "edits do from 2026-11-16 09:31:01 on (order_reminders.start_at).",
+        "2026-11-16 09:31:00: order_edit by other through Shopify Web, which does not count: "
+        "order_reminders.edited_by is customer_portal.",
+    )
+    (placed,) = story(world, FIRST_DAY + timedelta(days=3), "#2001E")["What was done to it"]
+    assert placed.endswith("does not count: no order is known that this one was created in place of.")
