@@ -78,7 +78,9 @@ class FileSourceReader:
         names = sorted(glob.glob(self._pattern(file), recursive=True))
         if not names:
             raise SourceError(f"source {self.name}: no file matches {self._pattern(file)}")
-        found = {name: Path(name).stat() for name in names}
+        # One that is gone since it was listed is an error like any other.
+        with self._in_words(file):
+            found = {name: Path(name).stat() for name in names}
         return {name: _Version(status.st_size, status.st_mtime_ns) for name, status in found.items()}
 
     def _readable(self, file: TableFile, names: Sequence[str], target: Path) -> dict[str, str]:

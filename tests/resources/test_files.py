@@ -325,6 +325,13 @@ def test_a_file_that_changes_while_it_is_read_is_read_again_another_time(tmp_pat
         FileSourceReader("exports", tmp_path, clock=change).read(TableFile(path="invoices.csv"), tmp_path / "raw")
 
 
+def test_a_file_that_is_gone_since_it_was_listed_is_told_in_a_sentence(tmp_path: Path, write: Write) -> None:
+    write("id\n1\n")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    with pytest.raises(SourceError, match=r"^source exports: .*gone\.csv"):
+        FileSourceReader("exports", tmp_path).version(TableFile(path="*.csv"))
+
+
 def test_new_files_are_read_once_and_changed_ones_again(tmp_path: Path, reader: FileSourceReader, write: Write) -> None:
     file = TableFile(path="*.csv", only_new=True)
 
