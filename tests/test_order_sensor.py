@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import dagster as dg
@@ -232,6 +233,16 @@ def test_a_shop_that_cannot_be_asked_is_named_and_starts_nothing(watch: Watch) -
         "storefront could not be asked, its orders are known as of 2026-11-16 08:31 UTC; nothing is"
     )
     assert why(watch.answer()) == "storefront changed"
+
+
+def test_sources_are_asked_at_once_so_that_those_that_hang_hold_no_tick_up(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.world.policy = POLICY + "  market: {kind: files, tables: {orders: {path: orders.csv}}}\n"
+    both = Barrier(2)
+    monkeypatch.setattr("dunning_pipeline.sensors.version", lambda *_: f"asked {both.wait(timeout=10) >= 0}")
+    view = gather_orders_view(watch.instance, watch.world.settings, 0)
+    assert [*view.showing.items()] == [("storefront", "asked True"), ("market", "asked True")]
 
 
 def test_failed_runs_are_followed_after_a_pause_and_a_success_ends_it(watch: Watch) -> None:
