@@ -16,7 +16,7 @@ from dunning_pipeline.resources.parties import Parties, keep_told, tell_parties
 from dunning_pipeline.resources.progress import Progress, store_progress
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged
 from dunning_pipeline.resources.warehouse import Warehouse, append
-from dunning_pipeline.sql import quoted
+from dunning_pipeline.sql import literal, quoted
 from dunning_pipeline.tables import (
     ASSIGNMENTS,
     CONTACTS,
@@ -34,6 +34,9 @@ from dunning_pipeline.tables import (
     Table,
 )
 
+ROWS_MERGED = 500_000
+"""Rows that one statement merges, because DuckDB keeps in memory all that a statement changes."""
+
 SHOWN_REASONS = 3
 MOST_TAKEN_BACK, FEW = 0.1, 10
 """How many payments may vanish from a complete list at once, as a share of those that it has, and in any case."""
@@ -48,8 +51,6 @@ OF_ORDERS = (ORDER_EDITS, ORDERS)
 """Without effect on what is decided about invoices, but for as whose an event about an order counts (RULES 8.9), which
 the next decision sees. To be loaded in this order: an order that was edited since it was observed is observed again,
 however it looks."""
-
-_KEYS = (CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Loader:
         """
         parts: list[LoadedPart] = []
         try:
-            with self.warehouse.transaction() as connection:
+            with self.warehouse.frugal_transaction() as connection:
                 for part in pulled:
                     parts.append(self.load_part(connection, part))
                 self._check_share([part.staged for part in pulled], parts, max_rejected)
@@ -191,11 +192,15 @@ class Loader:
             refuse_too_many(self.table, sum(part.pulled for part in staged), rejected, max_rejected)
 
     def _take(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
-        """Makes `incoming` of the staged rows; returns how many stay out because they are known."""
-        connection.execute(
-            "create or replace temp table incoming as select * from read_parquet($rows)",
-            {"rows": str(staged.rows)},
-        )
+        """Makes `incoming` of the staged rows and their keys; returns how many stay out because they are known."""
+        joins = [f"left join {keys.qualified} using ({keys.key[0]})" for keys in self._keys]
+        take = f"create or replace temp table incoming as from read_parquet({literal(staged.rows)}) {' '.join(joins)}"
+        connection.execute(take)
+        new = [keys for keys in self._keys if _has_new_ids(connection, keys)]
+        for keys in new:
+            give_keys(connection, keys)
+        if new:
+            connection.execute(take)
         if not self.append_only:
             return 0
         (key,) = self.table.key
@@ -206,9 +211,6 @@ class Loader:
     def _merge(self, connection: duckdb.DuckDBPyConnection, part: Pulled, staged: Staged) -> pa.Table:
         for name in staged.custom:
             connection.execute(f"alter table {self.table.qualified} add column if not exists {quoted([name])} VARCHAR")
-        for keys in _KEYS:
-            if keys.key[0] in self.table.column_names:
-                give_keys(connection, keys)
         refused = self._refused(connection, staged.source)
         if part.dates_endings and self.table is INVOICES:
             connection.execute(sql.load("date_endings"), {"day": self.pulled_on, "source": staged.source})
@@ -216,7 +218,7 @@ class Loader:
             connection.execute(_OUTDATED)
         if self.table is ORDER_EDITS:
             keep_told(connection)
-        connection.execute(self._merge_statement(), {"source": staged.source})
+        self._upsert(connection, staged)
         if self.table is ORDER_EDITS:
             connection.execute(_FIRST_SEEN, {"seen_at": part.newest_at or self.pulled_at})
         return refused
@@ -301,30 +303,48 @@ class Loader:
         connection.execute(f"create or replace temp table refused as {' union all '.join(reasons)}", parameters)
         query = f"""
             select to_json(i)::varchar as row, string_agg(refused.reason, '; ') as reason
-            from incoming as i join refused using ({key}) group by i
+            from (select * {self._without_keys} from incoming) as i join refused using ({key}) group by i
         """
         rows = connection.sql(query).to_arrow_table()
         connection.execute(f"delete from incoming where {key} in (select {key} from refused)")
         return rows
 
-    def _merge_statement(self) -> str:
+    def _upsert(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> None:
+        """Merges `incoming`, some rows at a time."""
+        statement = self._merge_statement([column.name for column in self.table.incoming] + [*staged.custom])
+        bounds = "select coalesce(min(rowid), 0), coalesce(max(rowid), -1) from incoming"
+        ((first, last),) = connection.execute(bounds).fetchall()
+        for row in range(first, last + 1, ROWS_MERGED):
+            parameters = {"source": staged.source, "first": row, "stop": row + ROWS_MERGED}
+            connection.execute(statement, parameters)
+
+    def _merge_statement(self, columns: Sequence[str]) -> str:
+        """SQL that upserts a part of `incoming`. What is the same already is not written again."""
         key = self.table.key[0]
-        joins = {
-            keys.key[0]: f"left join {keys.qualified} using ({keys.key[0]})"
-            for keys in _KEYS
-            if keys.key[0] in self.table.column_names
-        }
-        extra = ", ".join(name.replace("_id", "_key") for name in joins)
+        integers = [keys.key[0] for keys in self._keys]
         present = ", null::date as missing_since" if "missing_since" in self.table.column_names else ""
+        compared = [*columns, "source", *(["missing_since"] if present else [])]
+        changed = " or ".join(f"t.{quoted([name])} is distinct from i.{quoted([name])}" for name in compared)
+        same = key.replace("_id", "_key") if key in integers else key
         return f"""
             merge into {self.table.qualified} as t
             using (
-                select incoming.*, {extra}, $source as source{present} from incoming {" ".join(joins.values())}
+                select *, $source as source{present} from incoming where rowid >= $first and rowid < $stop
             ) as i
-            on t.{key} = i.{key}
-            when matched then update by name
+            on t.{same} = i.{same}
+            when matched and ({changed}) then update by name
             when not matched then insert by name
         """
+
+    @property
+    def _keys(self) -> list[Table]:
+        """The tables of integers that stand for ids of this table."""
+        return [keys for keys in (CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS) if keys.key[0] in self.table.column_names]
+
+    @property
+    def _without_keys(self) -> str:
+        names = [keys.column_names[1] for keys in self._keys]
+        return f"exclude ({', '.join(names)})" if names else ""
 
     def store_rejected(
         self,
@@ -458,6 +478,15 @@ def _about_anothers_invoice(table: Table) -> str:
             || ''', but of ''' || t.customer_id || '''' as reason
         from incoming as i join {INVOICES.qualified} as t using (invoice_id) where i.customer_id <> t.customer_id
     """
+
+
+def _has_new_ids(connection: duckdb.DuckDBPyConnection, keys: Table) -> bool:
+    """Whether a row of `incoming` has an id without a key."""
+    name, key = keys.column_names
+    ((new,),) = connection.execute(
+        f"select exists(from incoming where {name} is not null and {key} is null)"
+    ).fetchall()
+    return bool(new)
 
 
 def give_keys(connection: duckdb.DuckDBPyConnection, keys: Table, column: str | None = None) -> None:

@@ -41,6 +41,9 @@ large: with three times as many, freezing them takes more than half a gigabyte; 
 and files grow.
 """
 
+FRUGAL_BYTES = 512 * 1024**2
+"""What DuckDB may keep in memory in a frugal transaction."""
+
 CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
 """What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""
 
@@ -89,6 +92,17 @@ class Warehouse:
                 connection.commit()
             except duckdb.Error as error:
                 raise self._cannot_be_written(error) from error
+
+    @contextmanager
+    def frugal_transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction in which DuckDB keeps to FRUGAL_BYTES, whatever it works on, and spills the rest to disk."""
+        limit = min(FRUGAL_BYTES, (self.memory_limit or inf) // 4)
+        try:
+            with self.transaction() as connection:
+                connection.execute(f"set memory_limit = '{limit:.0f} bytes'")
+                yield connection
+        finally:
+            self.give_memory_back()
 
     @contextmanager
     def only_one(self, name: str, who: str = "") -> Iterator[None]:

@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ import pytest
 
 from dunning_pipeline.errors import TooManyRejectedRows
 from dunning_pipeline.policy import Mapping
+from dunning_pipeline.resources import loading
 from dunning_pipeline.resources.loading import Loaded, Loader, Pulled
 from dunning_pipeline.resources.progress import Progress, fetch_progress
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged, stage
@@ -101,6 +104,40 @@ def test_a_row_is_changed_by_its_key_and_the_others_stay(pull: Pull) -> None:
         {"invoice_id": "F2", "total_minor": 5_000, "source": "billing"},
         {"invoice_id": "F3", "total_minor": 10_000, "source": "billing"},
     ]
+
+
+@pytest.mark.parametrize("table", [INVOICES, PAYMENTS], ids=["by integer key", "by id"])
+def test_rows_that_are_merged_some_at_a_time_are_the_same_as_at_once(
+    pull: Pull, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: Table
+) -> None:
+    (tmp_path / "at once").mkdir()
+    at_once, of = Pull(tmp_path / "at once"), {INVOICES: invoice, PAYMENTS: partial(payment, invoice_id=None)}[table]
+    kept = [of(f"F{number}") for number in range(3)]
+    changed = [of(f"F{number}", customer_id="C2") for number in range(3, 6)]
+    new = [of(f"G{number}") for number in range(4)]
+    for one, together in ((pull, 2), (at_once, 1_000)):
+        monkeypatch.setattr("dunning_pipeline.resources.loading.ROWS_MERGED", together)
+        one(table, *kept, *(row | {"customer_id": "C1"} for row in changed))
+        assert one(table, *kept, *changed, *new) == Loaded(written=10, rejected=0)
+    columns = f"{table.key[0]}, customer_id, customer_key"
+    assert pull.rows(table, columns) == at_once.rows(table, columns)
+    assert [row["customer_id"] for row in pull.rows(table)] == [*3 * ["C1"], *3 * ["C2"], *4 * ["C1"]]
+
+
+def test_loading_takes_little_memory_and_gives_the_others_theirs_back(
+    pull: Pull, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit, during = "select current_setting('memory_limit')", []
+    note = loading.note_change
+
+    def noted(connection: duckdb.DuckDBPyConnection, *about: str) -> None:
+        during.extend(*connection.execute(limit).fetchall())
+        note(connection, *about)
+
+    monkeypatch.setattr(loading, "note_change", noted)
+    before = pull.warehouse.fetch(limit).iloc[0, 0]
+    pull(INVOICES, invoice("F1"))
+    assert (during, pull.warehouse.fetch(limit).iloc[0, 0]) == (["512.0 MiB"], before)
 
 
 def test_a_value_that_was_taken_back_is_empty_again(pull: Pull) -> None:
