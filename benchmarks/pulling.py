@@ -49,11 +49,6 @@ WHOLE_BY_ROWS = Contender(
     "benchmarks.pulling:whole_by_rows",
     "benchmarks.pulling:prepare_whole",
 )
-LIMITED = Contender(
-    "pulled into the warehouse, all, within 1 GB",
-    "benchmarks.pulling:within_a_gigabyte",
-    "benchmarks.pulling:prepare_whole",
-)
 CHANGES = Contender(
     f"pulled into the warehouse, {CHANGED:,} changed",
     "benchmarks.pulling:changes",
@@ -82,8 +77,8 @@ def measure(sizes: Sequence[int], warm_up: int, folder: Path, runs: int) -> list
 
 
 def _contenders(size: int) -> list[Contender]:
-    everything = [ARROW, PLAIN, BARE, PANDAS, STREAMED, WHOLE, WHOLE_BY_ROWS, LIMITED, CHANGES]
-    return everything if size <= LARGEST_COMPARED else [STREAMED, LIMITED]
+    everything = [ARROW, PLAIN, BARE, PANDAS, STREAMED, WHOLE, WHOLE_BY_ROWS, CHANGES]
+    return everything if size <= LARGEST_COMPARED else [STREAMED, WHOLE]
 
 
 @contextmanager
@@ -124,15 +119,14 @@ def _lines(size: int, figures: Mapping[Contender, Figures]) -> Iterator[Line]:
     yield _line(size, PLAIN, figures, f"{cpu[PLAIN] / cpu[ARROW]:.1f} x", f"at least {LEAST_RATIO:g} times ADBC's CPU")
     yield _line(size, BARE, figures, f"{cpu[ARROW] / cpu[BARE]:.2f}", f"ADBC's CPU at most {MOST_OF_BARE:g} of it")
     yield _line(size, PANDAS, figures, f"{cpu[PANDAS] / cpu[ARROW]:.1f} x")
-    yield _line(size, WHOLE, figures)
-    yield _line(size, WHOLE_BY_ROWS, figures, f"{cpu[WHOLE_BY_ROWS] / cpu[WHOLE]:.1f} x")
     yield from _bounded_lines(size, figures)
+    yield _line(size, WHOLE_BY_ROWS, figures, f"{cpu[WHOLE_BY_ROWS] / cpu[WHOLE]:.1f} x")
     yield _line(size, CHANGES, figures, bound=f"at most {MOST_SECONDS_CHANGED:g} s")
 
 
 def _bounded_lines(size: int, figures: Mapping[Contender, Figures]) -> Iterator[Line]:
-    """What takes no more memory for more rows: staging has a limit of its own, and the warehouse one if it is given."""
-    for contender in (STREAMED, LIMITED):
+    """What takes no more memory for more rows."""
+    for contender in (STREAMED, WHOLE):
         yield _line(size, contender, figures, bound=f"at most {MOST_GB_STREAMED:g} GB")
 
 
@@ -232,11 +226,6 @@ def whole_by_rows(path: Path) -> pd.DataFrame:
         sys.modules[DRIVER] = installed
 
 
-def within_a_gigabyte(path: Path) -> pd.DataFrame:
-    """The first pull with DUNNING_MEMORY_LIMIT=1GB."""
-    return _pull(path, _home(path), memory_limit=10**9)
-
-
 def prepare_changes(path: Path) -> None:
     """A warehouse that has everything, and invoices that changed since."""
     home = _home(path, "changed")
@@ -251,7 +240,7 @@ def changes(path: Path) -> pd.DataFrame:
     return _pull(path, _home(path, "changed"))
 
 
-def _pull(path: Path, home: Path, memory_limit: int | None = None) -> pd.DataFrame:
+def _pull(path: Path, home: Path) -> pd.DataFrame:
     home.mkdir(parents=True, exist_ok=True)
     settings = Settings(
         loaded=parse_policy(POLICY),
@@ -260,7 +249,7 @@ def _pull(path: Path, home: Path, memory_limit: int | None = None) -> pd.DataFra
         clock=lambda: datetime.now(UTC),
         environment={"BILLING": _address(path)},
     )
-    warehouse = Warehouse(home / "warehouse.duckdb", memory_limit=memory_limit)
+    warehouse = Warehouse(home / "warehouse.duckdb")
     pull(settings, warehouse, INVOICES, "benchmark")
     return warehouse.fetch("select count(*) as invoices, sum(total_minor)::bigint as cents from source.invoices")
 

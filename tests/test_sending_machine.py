@@ -263,5 +263,6 @@ def test_nobody_is_reminded_twice_or_forgotten_whatever_happens() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)
 def test_nobody_is_reminded_twice_or_forgotten_in_many_sequences() -> None:
     run_state_machine_as_test(SendingMachine, settings=MANY)
