@@ -28,6 +28,7 @@ dunning/reminders -> dunning/sent_history
 source/assignments -> dunning/decisions
 source/assignments -> dunning/open_invoices
 source/contacts -> dunning/decisions
+source/customer_links -> dunning/decisions
 source/customers -> dunning/decisions
 source/customers -> dunning/open_invoices
 source/customers -> dunning/reminders

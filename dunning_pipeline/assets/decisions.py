@@ -38,6 +38,7 @@ from dunning_pipeline.tables import (
     BALANCES,
     CARRYING_INVOICES,
     CONTACTS,
+    CUSTOMER_LINKS,
     CUSTOMERS,
     DECISIONS,
     OPEN_INVOICES,
@@ -134,7 +135,7 @@ def _check(warehouse: Warehouse, settings: Settings, days: Days) -> list[dg.Asse
 
 DECISIONS_DERIVATION = Derivation(
     tables=(DECISIONS,),
-    deps=(OPEN_INVOICES, CARRYING_INVOICES, CUSTOMERS, ASSIGNMENTS, CONTACTS),
+    deps=(OPEN_INVOICES, CARRYING_INVOICES, CUSTOMERS, CUSTOMER_LINKS, ASSIGNMENTS, CONTACTS),
     derive=derive_decisions,
     describe=_describe,
     checks=(
