@@ -174,7 +174,8 @@ def history_rows(event: object, number: int) -> Iterable[dict[str, object]]:
         "stream": "order" if order else "invoice",
         "batch_id": "batch",
         "customer_id": f"buyer {event.customer_id}" if order else event.customer_id,
-        "occurrence": 1,
+        # Reminders of one action have one id if they have one number (RULES 7.2).
+        "occurrence": number,
         "attempt": number,
         "attempted_at": datetime.combine(day, time(9), UTC),
         "contact_on": day,
