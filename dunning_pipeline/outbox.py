@@ -34,6 +34,9 @@ Piece = tuple[pd.DataFrame, pd.DataFrame]
 PIECE_ROWS = ROWS_TOGETHER
 """Customers whose reminders are made and frozen at once: what bounds memory, and how long the lock is held."""
 
+PIECE_BYTES = 128 * 1024**2
+"""What DuckDB may keep in memory while it reads or writes a piece, or the ids of all."""
+
 REFUSED = "too_large"
 """The error code of reminders that are rejected here, because Klaviyo would not take them."""
 
@@ -131,12 +134,11 @@ class Outbox:
             size += len(piece[0])
             refused.append(_refused(batch, piece[0]))
             rows = _frozen_rows(batch, *piece, policy, now)
-            with self.warehouse.transaction() as connection:
+            with self.warehouse.frugal_transaction(PIECE_BYTES) as connection:
                 for table, arrow in rows:
                     append(connection, table, arrow)
-            # While the next piece is made, this one need not stay in memory; DuckDB's is the system's.
+            # While the next piece is made, this one need not stay in memory.
             del piece, rows
-            self.warehouse.give_memory_back()
             for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
                 pool.release_unused()
         return size, pd.concat(refused)
@@ -200,16 +202,16 @@ class Outbox:
             The identity columns of `dunning.reminders`, `place`, `body`, `own_body` (the batch's own where
             `body` is an earlier one), and `attempts` (how often it was tried so far).
         """
-        with self.warehouse.transaction() as connection:
+        with self.warehouse.frugal_transaction(PIECE_BYTES) as connection:
             first, last = (0, LAST_PLACE) if among is None else _places(connection, batch_id, among)
             return fetch(connection, sql.load("to_send"), {"batch_id": batch_id, "first": first, "last": last})
 
     def ids_to_send(self, batch_id: str) -> "pd.Series[str]":
         """The reminder_id of each row that `to_send` returns, in the order in which the rows lie."""
         everywhere = {"batch_id": batch_id, "first": 0, "last": LAST_PLACE}
-        ids = self.warehouse.fetch(f"select reminder_id from ({sql.load('to_send')}) order by place", everywhere)
-        self.warehouse.give_memory_back()
-        return ids["reminder_id"]
+        query = f"select reminder_id from ({sql.load('to_send')}) order by place"
+        with self.warehouse.frugal_transaction(PIECE_BYTES) as connection:
+            return fetch(connection, query, everywhere)["reminder_id"]
 
     def sent_days(self, before: date) -> pd.DataFrame:
         """The latest ten days before a day on which the stream sent something, newest first.

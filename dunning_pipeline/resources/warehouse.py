@@ -94,9 +94,9 @@ class Warehouse:
                 raise self._cannot_be_written(error) from error
 
     @contextmanager
-    def frugal_transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A transaction in which DuckDB keeps to FRUGAL_BYTES, whatever it works on, and spills the rest to disk."""
-        limit = min(FRUGAL_BYTES, (self.memory_limit or inf) // 4)
+    def frugal_transaction(self, most: int = FRUGAL_BYTES) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction in which DuckDB keeps to so many bytes, whatever it works on, and spills the rest to disk."""
+        limit = min(most, (self.memory_limit or inf) // 4)
         try:
             with self.transaction() as connection:
                 connection.execute(f"set memory_limit = '{limit:.0f} bytes'")
