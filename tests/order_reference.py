@@ -235,10 +235,11 @@ class Chains:
         latest = max(older, key=lambda other: other.name, default=None)
         return latest if latest and latest.cancelled_at else None
 
-    def is_edit(self, edit: Edit) -> bool:
-        """An order that was created in place of none that is known was placed, and not edited."""
+    def is_edit(self, edit: Edit, rules: Rules) -> bool:
+        """An order created in place of none that is known was placed, unless a named party says otherwise."""
         order = self.orders.get(edit.order_id)
-        return edit.kind != "replacement" or edit.order_id in self.replaces or bool(order and self._named(order))
+        replaces = edit.order_id in self.replaces or bool(order and self._named(order))
+        return edit.kind != "replacement" or replaces or edit.edited_by in rules.edited_by
 
     def lineage(self, last: Order) -> list[Order]:
         """From the first order to the one that stands for them all now."""
@@ -262,7 +263,7 @@ class Story:
         self.shop, self.rules, self.chains, self.orders = shop, rules, chains, orders
         self.ids = {order.order_id for order in orders}
         told = [edit for edit in shop.edits if edit.order_id in self.ids]
-        self.edits = [edit for edit in told if chains.is_edit(edit)] + self._replacements()
+        self.edits = [edit for edit in told if chains.is_edit(edit, rules)] + self._replacements()
         self.by_party = [edit for edit in self.edits if self._is_by_party(edit)]
         self.qualifying = [edit for edit in self.by_party if edit.edited_at >= rules.start_at]
         self.seen = sorted(
@@ -288,7 +289,7 @@ class Story:
     def _editor(self, order: Order) -> str | None:
         """The party known to have edited an order last; one that nobody edited was made by that of the one before."""
         told = [edit for edit in self.shop.edits if edit.order_id == order.order_id and edit.edited_by]
-        edits = [edit for edit in told if self.chains.is_edit(edit)]
+        edits = [edit for edit in told if self.chains.is_edit(edit, self.rules)]
         if edits:
             return max(edits, key=lambda edit: (edit.edited_at, edit.edit_id)).edited_by
         older = self.chains.replaces.get(order.order_id)

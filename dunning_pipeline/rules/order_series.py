@@ -158,7 +158,7 @@ def derive_series(facts: OrderFacts, reminders: OrderReminders, start: datetime)
     """
     lineages = Lineages.of(facts.orders)
     seen = _seen(facts.observations, lineages)
-    edits = _counted(_with_replacements(facts.edits, lineages), lineages, reminders, start)
+    edits = _counted(_with_replacements(facts.edits, lineages, reminders), lineages, reminders, start)
     edits = edits.assign(at=_times(edits, seen))
     state = _states(seen, reminders)
     timeline = _timeline(edits, seen, state, lineages)
@@ -166,16 +166,16 @@ def derive_series(facts: OrderFacts, reminders: OrderReminders, start: datetime)
     return Derived(series, lineages, edits, _latest(timeline, state, series))
 
 
-def _with_replacements(edits: pd.DataFrame, lineages: Lineages) -> pd.DataFrame:
+def _with_replacements(edits: pd.DataFrame, lineages: Lineages, reminders: OrderReminders) -> pd.DataFrame:
     """With an edit for each order that replaces another and comes without one: by who edited that one last (8.5).
 
-    Without those of orders that were created in place of none that is known: all names of a shop may end with a letter,
-    and an order that was placed is not edited.
+    Without those of orders that were created in place of none that is known, unless by a party that the policy names:
+    all names of a shop may end with a letter, and an order that was placed is not edited.
     """
-    recreated = lineages.orders.loc[
-        (lineages.replaced >= 0) | (lineages.orders["replaces_order_key"] >= 0).to_numpy(), "order_key"
-    ]
-    edits = edits[(edits["kind"] != "replacement") | edits["order_key"].isin(recreated)]
+    names = (lineages.orders["replaces_order_key"] >= 0).to_numpy()
+    recreated = lineages.orders.loc[names | (lineages.replaced >= 0), "order_key"]
+    named = edits["edited_by"].isin(reminders.edited_by)
+    edits = edits[(edits["kind"] != "replacement") | named | edits["order_key"].isin(recreated)]
     parties = _last_parties(edits, lineages)
     told = edits.loc[edits["kind"] == "replacement", "order_key"]
     rows = np.flatnonzero((lineages.replaced >= 0) & ~lineages.orders["order_key"].isin(told).to_numpy())

@@ -310,6 +310,7 @@ def test_an_order_that_was_created_in_place_of_none_that_is_known_was_placed_and
     """In a shop whose names end with a letter each new order looks as if it were created again."""
     story = shop(order(name="#2001E"), edit(0, kind="replacement"), seen(1, 1_000))
     assert states(story, edited_by=("any",)) == []
+    assert states(story, edited_by=("any", "customer_portal")) == states(story) == ["open"]
     edited = replace(story, edits=[*story.edits, edit(2)], observations=[*story.observations, seen(3, 1_000)])
     assert first_edits(edited, edited_by=("any",)) == ["E1@2"]
 
