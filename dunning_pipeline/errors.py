@@ -35,6 +35,10 @@ class WarehouseError(DunningError):
     """The warehouse is busy, was written by newer software, or refuses a write."""
 
 
+class OutOfMemory(WarehouseError):
+    """DuckDB needs more memory than it may have."""
+
+
 class InvalidRows(DunningError):
     """Rows that a step derived break the declaration of their table (types, keys, allowed values)."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 
 import duckdb
 import pandas as pd
@@ -33,9 +34,6 @@ Piece = tuple[pd.DataFrame, pd.DataFrame]
 
 PIECE_ROWS = ROWS_TOGETHER
 """Customers whose reminders are made and frozen at once: what bounds memory, and how long the lock is held."""
-
-PIECE_BYTES = 128 * 1024**2
-"""What DuckDB may keep in memory while it reads or writes a piece, or the ids of all."""
 
 REFUSED = "too_large"
 """The error code of reminders that are rejected here, because Klaviyo would not take them."""
@@ -134,9 +132,7 @@ class Outbox:
             size += len(piece[0])
             refused.append(_refused(batch, piece[0]))
             rows = _frozen_rows(batch, *piece, policy, now)
-            with self.warehouse.frugal_transaction(PIECE_BYTES) as connection:
-                for table, arrow in rows:
-                    append(connection, table, arrow)
+            self.warehouse.frugally(partial(_append_all, rows))
             # While the next piece is made, this one need not stay in memory.
             del piece, rows
             for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
@@ -202,16 +198,18 @@ class Outbox:
             The identity columns of `dunning.reminders`, `place`, `body`, `own_body` (the batch's own where
             `body` is an earlier one), and `attempts` (how often it was tried so far).
         """
-        with self.warehouse.frugal_transaction(PIECE_BYTES) as connection:
+
+        def read(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
             first, last = (0, LAST_PLACE) if among is None else _places(connection, batch_id, among)
             return fetch(connection, sql.load("to_send"), {"batch_id": batch_id, "first": first, "last": last})
+
+        return self.warehouse.frugally(read)
 
     def ids_to_send(self, batch_id: str) -> "pd.Series[str]":
         """The reminder_id of each row that `to_send` returns, in the order in which the rows lie."""
         everywhere = {"batch_id": batch_id, "first": 0, "last": LAST_PLACE}
         query = f"select reminder_id from ({sql.load('to_send')}) order by place"
-        with self.warehouse.frugal_transaction(PIECE_BYTES) as connection:
-            return fetch(connection, query, everywhere)["reminder_id"]
+        return self.warehouse.frugally(lambda connection: fetch(connection, query, everywhere)["reminder_id"])
 
     def sent_days(self, before: date) -> pd.DataFrame:
         """The latest ten days before a day on which the stream sent something, newest first.
@@ -322,6 +320,11 @@ class Outbox:
                 " where batch_id = ? and live and state in ('planned', 'sending')",
                 [batch_id],
             )
+
+
+def _append_all(rows: Iterable[tuple[Table, pa.Table]], connection: duckdb.DuckDBPyConnection) -> None:
+    for table, arrow in rows:
+        append(connection, table, arrow)
 
 
 def outbox_of(batch_id: str | None, warehouse: Warehouse) -> Outbox:

@@ -16,7 +16,7 @@ from dunning_pipeline.assets.source import asset_key
 from dunning_pipeline.checks import check_size, size_spec
 from dunning_pipeline.errors import DunningError, WarehouseError
 from dunning_pipeline.guards import why_unusual
-from dunning_pipeline.outbox import PIECE_BYTES, PIECE_ROWS, Batch, Outbox, Piece
+from dunning_pipeline.outbox import PIECE_ROWS, Batch, Outbox, Piece
 from dunning_pipeline.partitions import Days
 from dunning_pipeline.policy import Policy
 from dunning_pipeline.resources.warehouse import Warehouse, fetch
@@ -132,9 +132,8 @@ def reminder_pieces(
         DunningError: some of the rows were derived by another run than `run_id` (None: any run's will do), or the
             day was derived again meanwhile.
     """
-    with warehouse.frugal_transaction(PIECE_BYTES) as connection:
-        parameters = {"first": days.first, "last": days.last, "most": most}
-        ranges = fetch(connection, sql.load("customer_ranges"), parameters)
+    parameters = {"first": days.first, "last": days.last, "most": most}
+    ranges = warehouse.frugally(lambda connection: fetch(connection, sql.load("customer_ranges"), parameters))
     for first_key, last_key, decided in ranges.itertuples(index=False, name=None):
         yield _reminder_piece(warehouse, settings, days, run_id, (int(first_key), int(last_key)), int(decided))
 
@@ -143,12 +142,15 @@ def _reminder_piece(
     warehouse: Warehouse, settings: Settings, days: Days, run_id: str | None, keys: tuple[int, int], decided: int
 ) -> Piece:
     """`reminder_pieces` of the customers whose key lies between two; `decided` is how many decisions they had."""
-    with warehouse.frugal_transaction(PIECE_BYTES) as connection:
-        decisions = _fetch_between(connection, DECISIONS, days, keys)
-        open_invoices = _fetch_between(connection, OPEN_INVOICES, days, keys)
-        balances = _fetch_between(connection, BALANCES, days, keys)
+
+    def read(connection: duckdb.DuckDBPyConnection) -> tuple[pd.DataFrame, ...]:
+        decisions, *figures = (
+            _fetch_between(connection, table, days, keys) for table in (DECISIONS, OPEN_INVOICES, BALANCES)
+        )
         customers = fetch_customers(connection, settings.policy, decisions["customer_key"])
-        pay_urls = fetch(connection, sql.load("pay_urls"), _between(days, keys))
+        return decisions, *figures, customers, fetch(connection, sql.load("pay_urls"), _between(days, keys))
+
+    decisions, open_invoices, balances, customers, pay_urls = warehouse.frugally(read)
     if run_id is not None:
         _require_own_rows(run_id, decisions, open_invoices, balances)
     if len(decisions) != decided:

@@ -1,7 +1,8 @@
 """Staged rows into the source tables: integer keys, upsert by key, rejections, progress, all in a short transaction."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -9,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from dunning_pipeline import sql
-from dunning_pipeline.errors import SourceError, TooManyRejectedRows
+from dunning_pipeline.errors import OutOfMemory, SourceError, TooManyRejectedRows
 from dunning_pipeline.masking import masked
 from dunning_pipeline.resources.changes import note_change
 from dunning_pipeline.resources.parties import Parties, keep_told, tell_parties
@@ -36,6 +37,11 @@ from dunning_pipeline.tables import (
 
 ROWS_MERGED = 500_000
 """Rows that one statement merges, because DuckDB keeps in memory all that a statement changes."""
+
+PLACE = quoted(["place in the pull"])
+"""The column of `incoming` that numbers its rows from 1; not one that a source has."""
+
+Transaction = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 SHOWN_REASONS = 3
 MOST_TAKEN_BACK, FEW = 0.1, 10
@@ -136,9 +142,16 @@ class Loader:
             TooManyRejectedRows: more than the share `max_rejected` was rejected. The rejected rows are stored so
                 that they can be looked at; none of the others is taken over.
         """
+        try:
+            return self._load(pulled, max_rejected, self.warehouse.frugal_transaction)
+        except OutOfMemory:
+            # DuckDB cannot spill all that it changes, which for wide rows may be more than a little.
+            return self._load(pulled, max_rejected, self.warehouse.transaction)
+
+    def _load(self, pulled: Sequence[Pulled], max_rejected: float, transaction: Transaction) -> Loaded:
         parts: list[LoadedPart] = []
         try:
-            with self.warehouse.frugal_transaction() as connection:
+            with transaction() as connection:
                 for part in pulled:
                     parts.append(self.load_part(connection, part))
                 self._check_share([part.staged for part in pulled], parts, max_rejected)
@@ -194,7 +207,8 @@ class Loader:
     def _take(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
         """Makes `incoming` of the staged rows and their keys; returns how many stay out because they are known."""
         joins = [f"left join {keys.qualified} using ({keys.key[0]})" for keys in self._keys]
-        take = f"create or replace temp table incoming as from read_parquet({literal(staged.rows)}) {' '.join(joins)}"
+        rows = f"select *, row_number() over () as {PLACE} from read_parquet({literal(staged.rows)})"
+        take = f"create or replace temp table incoming as from ({rows}) {' '.join(joins)}"
         connection.execute(take)
         new = [keys for keys in self._keys if _has_new_ids(connection, keys)]
         for keys in new:
@@ -303,7 +317,7 @@ class Loader:
         connection.execute(f"create or replace temp table refused as {' union all '.join(reasons)}", parameters)
         query = f"""
             select to_json(i)::varchar as row, string_agg(refused.reason, '; ') as reason
-            from (select * {self._without_keys} from incoming) as i join refused using ({key}) group by i
+            from (select * exclude ({self._added}) from incoming) as i join refused using ({key}) group by i
         """
         rows = connection.sql(query).to_arrow_table()
         connection.execute(f"delete from incoming where {key} in (select {key} from refused)")
@@ -312,10 +326,9 @@ class Loader:
     def _upsert(self, connection: duckdb.DuckDBPyConnection, staged: Staged) -> None:
         """Merges `incoming`, some rows at a time."""
         statement = self._merge_statement([column.name for column in self.table.incoming] + [*staged.custom])
-        bounds = "select coalesce(min(rowid), 0), coalesce(max(rowid), -1) from incoming"
-        ((first, last),) = connection.execute(bounds).fetchall()
-        for row in range(first, last + 1, ROWS_MERGED):
-            parameters = {"source": staged.source, "first": row, "stop": row + ROWS_MERGED}
+        ((last,),) = connection.execute(f"select coalesce(max({PLACE}), 0) from incoming").fetchall()
+        for first in range(1, last + 1, ROWS_MERGED):
+            parameters = {"source": staged.source, "first": first, "stop": first + ROWS_MERGED}
             connection.execute(statement, parameters)
 
     def _merge_statement(self, columns: Sequence[str]) -> str:
@@ -329,7 +342,8 @@ class Loader:
         return f"""
             merge into {self.table.qualified} as t
             using (
-                select *, $source as source{present} from incoming where rowid >= $first and rowid < $stop
+                select * exclude ({PLACE}), $source as source{present}
+                from incoming where {PLACE} >= $first and {PLACE} < $stop
             ) as i
             on t.{same} = i.{same}
             when matched and ({changed}) then update by name
@@ -342,9 +356,9 @@ class Loader:
         return [keys for keys in (CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS) if keys.key[0] in self.table.column_names]
 
     @property
-    def _without_keys(self) -> str:
-        names = [keys.column_names[1] for keys in self._keys]
-        return f"exclude ({', '.join(names)})" if names else ""
+    def _added(self) -> str:
+        """SQL of the names of the columns that `incoming` has beyond what was staged."""
+        return ", ".join([PLACE, *(keys.column_names[1] for keys in self._keys)])
 
     def store_rejected(
         self,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pandas as pd
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 import tenacity
 from filelock import FileLock, Timeout
 
-from dunning_pipeline.errors import InvalidRows, WarehouseError, first_line
+from dunning_pipeline.errors import InvalidRows, OutOfMemory, WarehouseError, first_line
 from dunning_pipeline.private_files import PRIVATE_FILE, make_private_folder, private_umask, sync_file
 from dunning_pipeline.sql import literal, load, quoted
 from dunning_pipeline.tables import ALL_TABLES, CUSTOMER_KEYS, INVOICE_KEYS, ORDER_KEYS, Column, Table
@@ -41,8 +42,10 @@ large: with three times as many, freezing them takes more than half a gigabyte; 
 and files grow.
 """
 
-FRUGAL_BYTES = 512 * 1024**2
-"""What DuckDB may keep in memory in a frugal transaction."""
+FRUGAL_BYTES, LITTLE_BYTES = 512 * 1024**2, 128 * 1024**2
+"""What DuckDB may keep in memory in a frugal transaction about a whole table, and in one about a piece."""
+
+Result = TypeVar("Result")
 
 CANNOT_WRITE = (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)
 """What DuckDB raises when a disk is full or a file read-only, be it its temporary one."""
@@ -95,11 +98,14 @@ class Warehouse:
 
     @contextmanager
     def frugal_transaction(self, most: int = FRUGAL_BYTES) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A transaction in which DuckDB keeps to so many bytes, whatever it works on, and spills the rest to disk."""
-        limit = min(most, (self.memory_limit or inf) // 4)
+        """A transaction in which DuckDB keeps to so many bytes, and spills what it can of the rest to disk.
+
+        Raises:
+            OutOfMemory: it could not; nothing was written.
+        """
         try:
             with self.transaction() as connection:
-                connection.execute(f"set memory_limit = '{limit:.0f} bytes'")
+                connection.execute(f"set memory_limit = '{most} bytes'")
                 yield connection
         finally:
             self.give_memory_back()
@@ -149,6 +155,18 @@ class Warehouse:
         """The rows of `query`: dates as datetime64, money as int64, text as str, never floats for money."""
         with self.transaction() as connection:
             return fetch(connection, query, parameters)
+
+    def frugally(self, work: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
+        """What some work makes of a connection in a transaction: within LITTLE_BYTES if they suffice, else with more.
+
+        For one of many pieces, so that DuckDB leaves the memory to what is made of them.
+        """
+        try:
+            with self.frugal_transaction(LITTLE_BYTES) as connection:
+                return work(connection)
+        except OutOfMemory:
+            with self.transaction() as connection:
+                return work(connection)
 
     def look(self, query: str, parameters: Mapping[str, object] | None = None) -> pd.DataFrame:
         """The rows of `query` on the file as it is: nothing is created or migrated. Raises WarehouseError."""
@@ -230,6 +248,11 @@ class Warehouse:
         )
 
     def _cannot_be_written(self, error: BaseException) -> WarehouseError:
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return OutOfMemory(
+                f"the warehouse {self.path} cannot be written, and nothing of this was: {first_line(error)}; "
+                "look for a full disk, or give it more memory"
+            )
         return WarehouseError(
             f"the warehouse {self.path} cannot be written, and nothing of this was: {first_line(error)}; "
             "look for a full disk or a file that is read-only"
@@ -272,11 +295,12 @@ class Warehouse:
 
     def give_memory_back(self) -> None:
         """Between transactions: gives back what DuckDB keeps for its next query, before others need much memory."""
-        if self._engine is None:
-            return
-        # DuckDB hands free pages to the system whenever its limit is set, be it to what it was.
-        limits = [f"set {name} = {literal(value)}" for name, value in self._limit.items()]
-        self._engine.execute("; ".join(limits or ["reset memory_limit"]))
+        with self._turn():
+            if self._engine is None:
+                return
+            # DuckDB hands free pages to the system whenever its limit is set, be it to what it was.
+            limits = [f"set {name} = {literal(value)}" for name, value in self._limit.items()]
+            self._engine.execute("; ".join(limits or ["reset memory_limit"]))
 
     def _attach(self, engine: duckdb.DuckDBPyConnection, option: str) -> None:
         """Opens the file as soon as no reader has it, until it is detached."""

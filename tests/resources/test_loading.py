@@ -1,7 +1,8 @@
 """Loading: staged rows reach the source tables by key, whole or not at all, and what is refused can be looked at."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dunning_pipeline.errors import TooManyRejectedRows
+from dunning_pipeline.errors import OutOfMemory, TooManyRejectedRows
 from dunning_pipeline.policy import Mapping
 from dunning_pipeline.resources import loading
 from dunning_pipeline.resources.loading import Loaded, Loader, Pulled
@@ -96,6 +97,10 @@ def payment(payment_id: str, invoice_id: str | None, **changes: str | None) -> R
     return {"payment_id": payment_id, "invoice_id": invoice_id, **row, **changes}
 
 
+def customer(customer_id: str, **changes: str | None) -> Row:
+    return {"customer_id": customer_id, **changes}
+
+
 def test_a_row_is_changed_by_its_key_and_the_others_stay(pull: Pull) -> None:
     pull(INVOICES, invoice("F1"), invoice("F2"))
     assert pull(INVOICES, invoice("F2", total="50.00"), invoice("F3")) == Loaded(written=2, rejected=0)
@@ -124,20 +129,78 @@ def test_rows_that_are_merged_some_at_a_time_are_the_same_as_at_once(
     assert [row["customer_id"] for row in pull.rows(table)] == [*3 * ["C1"], *3 * ["C2"], *4 * ["C1"]]
 
 
-def test_loading_takes_little_memory_and_gives_the_others_theirs_back(
-    pull: Pull, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit, during = "select current_setting('memory_limit')", []
+@pytest.fixture
+def at_the_end(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Any]]:
+    """Answers a query at the end of each load from now on, before anything is committed."""
     note = loading.note_change
 
-    def noted(connection: duckdb.DuckDBPyConnection, *about: str) -> None:
-        during.extend(*connection.execute(limit).fetchall())
-        note(connection, *about)
+    def asked(query: str) -> list[Any]:
+        answers: list[Any] = []
 
-    monkeypatch.setattr(loading, "note_change", noted)
-    before = pull.warehouse.fetch(limit).iloc[0, 0]
+        def noted(connection: duckdb.DuckDBPyConnection, *about: str) -> None:
+            answers.extend(*connection.execute(query).fetchall())
+            note(connection, *about)
+
+        monkeypatch.setattr(loading, "note_change", noted)
+        return answers
+
+    return asked
+
+
+def test_loading_takes_little_memory_and_gives_the_others_theirs_back(
+    pull: Pull, at_the_end: Callable[[str], list[Any]]
+) -> None:
+    limit = "select current_setting('memory_limit')"
+    before, during = pull.warehouse.fetch(limit).iloc[0, 0], at_the_end(limit)
     pull(INVOICES, invoice("F1"))
     assert (during, pull.warehouse.fetch(limit).iloc[0, 0]) == (["512.0 MiB"], before)
+
+
+def test_what_does_not_fit_into_little_memory_is_loaded_with_more(pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
+    frugal, failed = Warehouse.frugal_transaction, []
+
+    @contextmanager
+    def tiny(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            with frugal(warehouse, 2 * 1024**2) as connection:
+                yield connection
+        except OutOfMemory as error:
+            failed.append(str(error))
+            raise
+
+    monkeypatch.setattr(Warehouse, "frugal_transaction", tiny)
+    wide = [invoice(f"F{number}", pay_url=f"https://pay.test/{number:0200d}") for number in range(20_000)]
+    assert pull(INVOICES, *wide) == Loaded(written=20_000, rejected=0)
+    assert "look for a full disk, or give it more memory" in failed[0]
+    assert pull.warehouse.fetch("select count(distinct pay_url) from source.invoices").iloc[0, 0] == 20_000
+
+
+def test_rows_that_are_the_same_already_are_not_written_again(
+    pull: Pull, at_the_end: Callable[[str], list[Any]]
+) -> None:
+    rows = [customer(f"C{number}", segment="small") for number in range(3_000)]
+    pull(CUSTOMERS, *rows)
+    updated = at_the_end("select bool_or(has_updates) from pragma_storage_info('source.customers')")
+    pull(CUSTOMERS, *rows)
+    pull(CUSTOMERS, *rows[:-1], customer("C2999", segment="large"))
+    assert updated == [False, True]
+
+
+def test_a_custom_column_alone_that_changed_is_written(pull: Pull) -> None:
+    pull(CUSTOMERS, customer("C1", segment="small"), customer("C2", segment="small"))
+    pull(CUSTOMERS, customer("C1", segment="large"), customer("C2", segment=None))
+    assert [row["segment"] for row in pull.rows(CUSTOMERS)] == ["large", None]
+
+
+def test_a_row_that_another_source_yields_as_it_was_is_of_that_one_from_then_on(pull: Pull) -> None:
+    pull(CUSTOMERS, customer("C1"), source="old")
+    pull(CUSTOMERS, customer("C1"), source="shop")
+    assert [row["source"] for row in pull.rows(CUSTOMERS)] == ["shop"]
+
+
+def test_a_column_may_have_the_name_that_the_database_gives_its_rows(pull: Pull) -> None:
+    pull(CUSTOMERS, *(customer(f"C{number}", rowid=f"{number}{number}") for number in range(3)))
+    assert [row["rowid"] for row in pull.rows(CUSTOMERS)] == ["00", "11", "22"]
 
 
 def test_a_value_that_was_taken_back_is_empty_again(pull: Pull) -> None:
