@@ -1,8 +1,7 @@
 """Staged rows into the source tables: integer keys, upsert by key, rejections, progress, all in a short transaction."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -10,13 +9,13 @@ import duckdb
 import pyarrow as pa
 
 from dunning_pipeline import sql
-from dunning_pipeline.errors import OutOfMemory, SourceError, TooManyRejectedRows
+from dunning_pipeline.errors import SourceError, TooManyRejectedRows
 from dunning_pipeline.masking import masked
 from dunning_pipeline.resources.changes import note_change
 from dunning_pipeline.resources.parties import Parties, keep_told, tell_parties
 from dunning_pipeline.resources.progress import Progress, store_progress
 from dunning_pipeline.resources.staging import REJECTS_SCHEMA, Staged
-from dunning_pipeline.resources.warehouse import Warehouse, append
+from dunning_pipeline.resources.warehouse import FRUGAL_BYTES, Warehouse, append
 from dunning_pipeline.sql import literal, quoted
 from dunning_pipeline.tables import (
     ASSIGNMENTS,
@@ -40,8 +39,6 @@ ROWS_MERGED = 500_000
 
 PLACE = quoted(["place in the pull"])
 """The column of `incoming` that numbers its rows from 1; not one that a source has."""
-
-Transaction = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 SHOWN_REASONS = 3
 MOST_TAKEN_BACK, FEW = 0.1, 10
@@ -142,20 +139,15 @@ class Loader:
             TooManyRejectedRows: more than the share `max_rejected` was rejected. The rejected rows are stored so
                 that they can be looked at; none of the others is taken over.
         """
-        try:
-            return self._load(pulled, max_rejected, self.warehouse.frugal_transaction)
-        except OutOfMemory:
-            # DuckDB cannot spill all that it changes, which for wide rows may be more than a little.
-            return self._load(pulled, max_rejected, self.warehouse.transaction)
-
-    def _load(self, pulled: Sequence[Pulled], max_rejected: float, transaction: Transaction) -> Loaded:
         parts: list[LoadedPart] = []
+
+        def write(connection: duckdb.DuckDBPyConnection) -> None:
+            parts[:] = [self.load_part(connection, part) for part in pulled]
+            self._check_share([part.staged for part in pulled], parts, max_rejected)
+            note_change(connection, self.table.qualified, self.run_id)
+
         try:
-            with transaction() as connection:
-                for part in pulled:
-                    parts.append(self.load_part(connection, part))
-                self._check_share([part.staged for part in pulled], parts, max_rejected)
-                note_change(connection, self.table.qualified, self.run_id)
+            self.warehouse.frugally(write, FRUGAL_BYTES)
         except TooManyRejectedRows:
             with self.warehouse.transaction() as connection:
                 for part, loaded in zip(pulled, parts, strict=True):

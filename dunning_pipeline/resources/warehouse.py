@@ -97,7 +97,7 @@ class Warehouse:
                 raise self._cannot_be_written(error) from error
 
     @contextmanager
-    def frugal_transaction(self, most: int = FRUGAL_BYTES) -> Iterator[duckdb.DuckDBPyConnection]:
+    def frugal_transaction(self, most: int) -> Iterator[duckdb.DuckDBPyConnection]:
         """A transaction in which DuckDB keeps to so many bytes, and spills what it can of the rest to disk.
 
         Raises:
@@ -156,15 +156,16 @@ class Warehouse:
         with self.transaction() as connection:
             return fetch(connection, query, parameters)
 
-    def frugally(self, work: Callable[[duckdb.DuckDBPyConnection], Result]) -> Result:
-        """What some work makes of a connection in a transaction: within LITTLE_BYTES if they suffice, else with more.
+    def frugally(self, work: Callable[[duckdb.DuckDBPyConnection], Result], most: int = LITTLE_BYTES) -> Result:
+        """What some work makes of a connection in a transaction: within so many bytes if they suffice, else with more.
 
-        For one of many pieces, so that DuckDB leaves the memory to what is made of them.
+        By default for one of many pieces, so that DuckDB leaves the memory to what is made of them.
         """
         try:
-            with self.frugal_transaction(LITTLE_BYTES) as connection:
+            with self.frugal_transaction(most) as connection:
                 return work(connection)
         except OutOfMemory:
+            # DuckDB cannot spill all that it changes, which for wide rows may be much.
             with self.transaction() as connection:
                 return work(connection)
 
@@ -248,14 +249,11 @@ class Warehouse:
         )
 
     def _cannot_be_written(self, error: BaseException) -> WarehouseError:
+        kind, advice = WarehouseError, "look for a full disk or a file that is read-only"
         if isinstance(error, duckdb.OutOfMemoryException):
-            return OutOfMemory(
-                f"the warehouse {self.path} cannot be written, and nothing of this was: {first_line(error)}; "
-                "look for a full disk, or give it more memory"
-            )
-        return WarehouseError(
-            f"the warehouse {self.path} cannot be written, and nothing of this was: {first_line(error)}; "
-            "look for a full disk or a file that is read-only"
+            kind, advice = OutOfMemory, "look for a full disk, or give it more memory"
+        return kind(
+            f"the warehouse {self.path} cannot be written, and nothing of this was: {first_line(error)}; {advice}"
         )
 
     @contextmanager

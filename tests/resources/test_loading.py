@@ -160,7 +160,7 @@ def test_what_does_not_fit_into_little_memory_is_loaded_with_more(pull: Pull, mo
     frugal, failed = Warehouse.frugal_transaction, []
 
     @contextmanager
-    def tiny(warehouse: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
+    def tiny(warehouse: Warehouse, _: int) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             with frugal(warehouse, 2 * 1024**2) as connection:
                 yield connection
