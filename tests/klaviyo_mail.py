@@ -220,17 +220,18 @@ def _told() -> pd.DataFrame:
 
 
 def renew_pictures(folder: Path) -> None:
-    """Photographs the English templates, each over an event of its own."""
+    """Photographs every template over an event of its own."""
     with TemporaryDirectory() as temporary:
         home = Path(temporary)
-        reminder = invoice_events(home, {"several": CASES["several"]})["several en"]
-        for name, event, height in (
-            ("invoice-reminder", reminder, 975),
-            ("order-balance", order_events(home)["first en"], 865),
-        ):
-            page = home / f"{name}.html"
-            page.write_text(rendered(f"{name}.en.html", event), encoding="utf-8")
-            _photograph(page, folder / f"{name}.png", height)
+        reminders, orders = invoice_events(home, {"several": CASES["several"]}), order_events(home)
+        for language in LANGUAGES:
+            for name, event, height in (
+                ("invoice-reminder", reminders[f"several {language}"], 1005),
+                ("order-balance", orders[f"first {language}"], 895),
+            ):
+                page = home / f"{name}.{language}.html"
+                page.write_text(rendered(page.name, event), encoding="utf-8")
+                _photograph(page, folder / f"{name}.{language}.png", height)
 
 
 def _photograph(page: Path, picture: Path, height: int) -> None:
