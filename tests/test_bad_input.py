@@ -189,6 +189,19 @@ def test_check_says_nothing_of_columns_that_it_cannot_look_for(business: Busines
     assert "no such table: customers" in unreachable
 
 
+def test_check_shows_the_first_rows_that_a_pull_would_reject_with_addresses_masked(business: Business) -> None:
+    for number in range(6):
+        business.change(f"insert into invoices values ('X{number}', 'a@harbour.test', 'soon', '', 'EUR', '1.00')")
+    told = [note.removeprefix("billing.invoices: ") for note in business.told("note") if "billing.invoices: " in note]
+    assert told[0] == "6 of 8 rows would be rejected, the first of them:"
+    assert len(told) == 6
+    for number, sentence in enumerate(told[1:]):
+        assert sentence.startswith("issued_on 'soon' is no date of the form 2026-11-22: ")
+        assert f'"invoice_id":"X{number}"' in sentence
+        assert "a@harbour.test" not in sentence
+    assert not business.pipeline.settings.warehouse_path.exists()
+
+
 def test_a_rule_can_ask_for_a_custom_column_that_a_mapping_names(business: Business) -> None:
     business.rules(BIG)
     business.change(
